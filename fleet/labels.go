@@ -1,0 +1,33 @@
+package fleet
+
+// Labels on pods and containers in Podman. The first group is the kubelet's, for tools that know it; the
+// second is ours. Only what carries LabelUID and LabelOwner is ours to touch.
+const (
+	LabelPodName       = "io.kubernetes.pod.name"
+	LabelPodNamespace  = "io.kubernetes.pod.namespace"
+	LabelPodUID        = "io.kubernetes.pod.uid"
+	LabelContainerName = "io.kubernetes.container.name"
+
+	LabelSource     = "skerry.dev/source"
+	LabelRevision   = "skerry.dev/revision"
+	LabelHash       = "skerry.dev/template-hash"
+	LabelShape      = "skerry.dev/shape-hash"
+	LabelOwner      = "skerry.dev/owner"
+	LabelController = "skerry.dev/controller"
+	LabelSetHash    = "skerry.dev/pod-template-hash"
+	LabelNode       = "skerry.dev/node"
+	LabelCreated    = "skerry.dev/created" // RFC 3339, UTC: the slot's Created
+
+	LabelContainerHash = "skerry.dev/container-hash" // HashContainer: name and image
+	LabelAttempt       = "skerry.dev/attempt"        // restarts before this container, decimal
+	LabelBackoff       = "skerry.dev/backoff"        // how long its end is waited out before the next start
+)
+
+// LabelTemplateHash is the Kubernetes label on ReplicaSets of a Deployment and on their pods.
+const LabelTemplateHash = "pod-template-hash"
+
+// PodmanPod is the name of a pod in Podman. No Kubernetes name holds an underscore, so it is unambiguous.
+func PodmanPod(id PodID) string { return id.Namespace + "_" + id.Name }
+
+// PodmanContainer is the name of a pod's running container in Podman.
+func PodmanContainer(id PodID, container string) string { return PodmanPod(id) + "_" + container }

@@ -1,0 +1,65 @@
+package fleet
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Node is a machine as Decide sees it.
+type Node struct {
+	Name        NodeName
+	Labels      map[string]string
+	Address     string
+	Allocatable corev1.ResourceList
+}
+
+// PodReport is what a node says of one pod that carries our labels, in a slot or not.
+type PodReport struct {
+	Pod        PodID
+	UID        string
+	Owner      ObjectID // as the pod's labels have it
+	Controller ObjectID // the Deployment above Owner; zero without one
+	Source     SourceName
+	Revision   Revision
+	Want       Hash
+	Shape      Hash
+	Label      string
+	Created    time.Time
+	Status     corev1.PodStatus
+}
+
+// NodeReport is what a node says of itself. It dies with the node's session.
+type NodeReport struct {
+	Node  NodeName
+	Epoch uint64 // the assignment that was acted on when the host was looked at
+	At    time.Time
+	// Pods are all that exist on the host or that the node is about to make, in the order of their IDs. A
+	// pod that is missing here and whose slot drains in an assignment of at most Epoch is gone.
+	Pods  []PodReport
+	Notes []Note
+}
+
+// Condition returns the pod's condition of that type, or nil.
+func (p *PodReport) Condition(t corev1.PodConditionType) *corev1.PodCondition {
+	for i := range p.Status.Conditions {
+		if p.Status.Conditions[i].Type == t {
+			return &p.Status.Conditions[i]
+		}
+	}
+	return nil
+}
+
+// ReadySince is when the pod last became ready, and whether it is.
+func (p *PodReport) ReadySince() (time.Time, bool) {
+	c := p.Condition(corev1.PodReady)
+	if c == nil || c.Status != corev1.ConditionTrue {
+		return time.Time{}, false
+	}
+	return c.LastTransitionTime.Time, true
+}
+
+// Terminal reports whether all containers of the pod have ended for good.
+func (p *PodReport) Terminal() bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+}
