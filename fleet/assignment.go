@@ -16,18 +16,21 @@ const (
 
 // Slot is one pod's place. It says which template the pod is made from, never the template itself.
 type Slot struct {
-	Pod     PodID      `json:"pod"`
-	UID     string     `json:"uid"`
-	Node    NodeName   `json:"node"`
-	Owner   ObjectID   `json:"owner"` // the ReplicaSet that made it; the Pod itself when it is bare
-	Source  SourceName `json:"source"`
-	From    Revision   `json:"from"`            // where the template can be read
-	Want    Hash       `json:"want"`            // the template's hash
-	Shape   Hash       `json:"shape,omitempty"` // bare pods: ShapeOf the template
-	Label   string     `json:"label,omitempty"` // value of the pod-template-hash label; empty for bare pods
-	Goal    Goal       `json:"goal"`
-	Created time.Time  `json:"created"`
-	Drained time.Time  `json:"drained,omitzero"` // when Goal became Drain
+	Pod   PodID    `json:"pod"`
+	UID   string   `json:"uid"`
+	Node  NodeName `json:"node"`
+	Owner ObjectID `json:"owner"` // the ReplicaSet that made it; the Pod itself when it is bare
+	// Controller is the Deployment above Owner; zero without one.
+	Controller ObjectID   `json:"controller,omitzero"`
+	Source     SourceName `json:"source"`
+	From       Revision   `json:"from"`            // where the template can be read
+	Want       Hash       `json:"want"`            // the template's hash
+	Shape      Hash       `json:"shape,omitempty"` // bare pods: ShapeOf the template
+	Label      string     `json:"label,omitempty"` // value of the pod-template-hash label; empty for bare pods
+	Goal       Goal       `json:"goal"`
+	Created    time.Time  `json:"created"`
+	Epoch      uint64     `json:"epoch"`            // of the assignment that gave it its Goal
+	Drained    time.Time  `json:"drained,omitzero"` // when Goal became Drain
 	// Next are templates whose images are pulled, as far as that works, before a draining pod is stopped:
 	// the pod makes room for them, and the gap should not last as long as a pull.
 	Next []Hash `json:"next,omitempty"`
@@ -46,6 +49,7 @@ type Set struct {
 	// Recorded is the Deployment's replicas when this set was last scaled (Kubernetes' annotation
 	// deployment.kubernetes.io/desired-replicas): a difference is a scaling event.
 	Recorded int32     `json:"recorded,omitempty"`
+	Most     int32     `json:"most,omitempty"`     // how many pods the Deployment might have then, surge included
 	MinReady int32     `json:"minReady,omitempty"` // seconds
 	Number   int64     `json:"number,omitempty"`   // the Deployment's revision number it stands for
 	Former   []int64   `json:"former,omitempty"`   // numbers it stood for before

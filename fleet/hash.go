@@ -23,16 +23,22 @@ func HashTemplate(t *corev1.PodTemplateSpec) Hash {
 	return Hash(hex.EncodeToString(sum[:16]))
 }
 
-// ShapeOf hashes a template with its images left out. Two templates of one shape differ at most in the
-// images, which may change in a living pod (semantics 2.11).
+// ShapeOf hashes a template without what may change in a living pod: images, labels and annotations
+// (semantics 2.11). A bare Pod whose shape changes is replaced.
 func ShapeOf(t *corev1.PodTemplateSpec) Hash {
-	bare := t.DeepCopy()
+	bare := &corev1.PodTemplateSpec{Spec: *t.Spec.DeepCopy()}
 	for _, list := range [][]corev1.Container{bare.Spec.InitContainers, bare.Spec.Containers} {
 		for i := range list {
 			list[i].Image = ""
 		}
 	}
 	return HashTemplate(bare)
+}
+
+// HashContainer identifies what a running container is made from, as far as a change replaces it alone.
+func HashContainer(c *corev1.Container) Hash {
+	sum := sha256.Sum256([]byte(c.Name + "\x00" + c.Image))
+	return Hash(hex.EncodeToString(sum[:16]))
 }
 
 // CanonicalTemplate is the byte form that HashTemplate hashes and that template stores keep.

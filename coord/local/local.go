@@ -1,0 +1,189 @@
+// Package local is the fleet of one machine: the assignment in a bbolt file, reports in memory, and a lease
+// that is granted whenever nobody in this process holds it. bbolt locks the file, so no second process can
+// have it open.
+package local
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/skerry-dev/skerry/coord"
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+// Store implements coord.Store for one machine.
+type Store struct {
+	db   *bbolt.DB
+	turn chan struct{} // holds one token while nobody leads
+
+	mu         sync.Mutex
+	assignment fleet.Assignment
+	reports    map[fleet.NodeName]fleet.NodeReport
+	holder     *lease
+	watchers   map[int]func()
+	next       int
+}
+
+var _ coord.Store = (*Store)(nil)
+
+// ErrInUse says that another process has the file open.
+var ErrInUse = errors.New("in use by another process")
+
+var (
+	bucket = []byte("skerry")
+	key    = []byte("assignment")
+)
+
+// Open opens or creates the file, which must lie in an existing folder. A file that another process has open
+// is ErrInUse.
+func Open(file string) (*Store, error) {
+	db, err := bbolt.Open(file, 0o600, &bbolt.Options{Timeout: time.Millisecond, NoFreelistSync: true})
+	if errors.Is(err, bolterrors.ErrTimeout) {
+		return nil, fmt.Errorf("open store %s: %w", file, ErrInUse)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open store %s: %w", file, err)
+	}
+	s := &Store{db: db, turn: make(chan struct{}, 1), reports: map[fleet.NodeName]fleet.NodeReport{}, watchers: map[int]func(){}}
+	s.turn <- struct{}{}
+	err = db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(bucket)
+		if b == nil {
+			return nil
+		}
+		return json.Unmarshal(b.Get(key), &s.assignment)
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("read store %s: %w", file, err), db.Close())
+	}
+	return s, nil
+}
+
+// Close closes the file. A lease that is held ends.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	holder := s.holder
+	s.mu.Unlock()
+	if holder != nil {
+		holder.Release()
+	}
+	return s.db.Close()
+}
+
+type lease struct {
+	store  *Store
+	ctx    context.Context //nolint:containedctx // a lease is a context: coord.Lease
+	cancel context.CancelFunc
+	once   sync.Once
+}
+
+func (l *lease) Context() context.Context { return l.ctx }
+
+func (l *lease) Release() {
+	l.once.Do(func() {
+		l.cancel()
+		l.store.mu.Lock()
+		l.store.holder = nil
+		l.store.mu.Unlock()
+		l.store.turn <- struct{}{}
+	})
+}
+
+// Campaign waits for its turn.
+func (s *Store) Campaign(ctx context.Context) (coord.Lease, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-s.turn:
+	}
+	l := &lease{store: s}
+	l.ctx, l.cancel = context.WithCancel(ctx)
+	s.mu.Lock()
+	s.holder = l
+	s.mu.Unlock()
+	return l, nil
+}
+
+// Commit writes the assignment.
+func (s *Store) Commit(ctx context.Context, held coord.Lease, next fleet.Assignment) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	raw, err := json.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if l, ok := held.(*lease); !ok || l != s.holder || l.ctx.Err() != nil || next.Epoch <= s.assignment.Epoch {
+		return coord.ErrLost
+	}
+	err = s.db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(bucket)
+		if err != nil {
+			return err
+		}
+		return b.Put(key, raw)
+	})
+	if err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	s.assignment = next
+	s.ring()
+	return nil
+}
+
+// Load returns the assignment.
+func (s *Store) Load(context.Context) (fleet.Assignment, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.assignment, nil
+}
+
+// Report keeps what a node says.
+func (s *Store) Report(_ context.Context, report fleet.NodeReport) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reports[report.Node] = report
+	s.ring()
+	return nil
+}
+
+// Reports returns what the nodes said last.
+func (s *Store) Reports(context.Context) ([]fleet.NodeReport, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.SortedFunc(maps.Values(s.reports), func(a, b fleet.NodeReport) int { return cmp.Compare(a.Node, b.Node) }), nil
+}
+
+// ring calls the watchers, which do not block.
+func (s *Store) ring() {
+	for _, bell := range s.watchers {
+		bell()
+	}
+}
+
+// Watch calls bell after changes.
+func (s *Store) Watch(ctx context.Context, bell func()) error {
+	s.mu.Lock()
+	id := s.next
+	s.next++
+	s.watchers[id] = bell
+	bell()
+	s.mu.Unlock()
+	<-ctx.Done()
+	s.mu.Lock()
+	delete(s.watchers, id)
+	s.mu.Unlock()
+	return ctx.Err()
+}

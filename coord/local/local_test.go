@@ -1,0 +1,37 @@
+package local_test
+
+import (
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"github.com/skerry-dev/skerry/coord"
+	"github.com/skerry-dev/skerry/coord/coordtest"
+	"github.com/skerry-dev/skerry/coord/local"
+)
+
+func TestConformance(t *testing.T) {
+	coordtest.Run(t, func(t *testing.T, dir string) (coord.Store, func()) {
+		s, err := local.Open(filepath.Join(dir, "store.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, func() {
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+func TestSecondProcessIsRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "store.db")
+	s, err := local.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := local.Open(file); !errors.Is(err, local.ErrInUse) {
+		t.Fatalf("second Open = %v, want ErrInUse", err)
+	}
+}

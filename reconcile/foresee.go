@@ -1,0 +1,176 @@
+package reconcile
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+// Foresight is what would happen to a fleet, step by step, if everything went well.
+type Foresight struct {
+	Steps []NodeStep // in the order they would be taken
+	Notes []fleet.Note
+	Next  fleet.Assignment // where it ends
+	// Settled is false when it had not come to rest after as many rounds as Foresee is willing to go.
+	Settled bool
+}
+
+// NodeStep is a step and where it is taken.
+type NodeStep struct {
+	Node fleet.NodeName
+	fleet.Step
+}
+
+// ForesightInput is a fleet as it is and what is desired of it. Templates must hold all that the desired
+// objects and the previous assignment name.
+type ForesightInput struct {
+	Desired   fleet.Desired
+	Previous  fleet.Assignment
+	Nodes     []fleet.Node
+	Hosts     map[fleet.NodeName]fleet.Host
+	Templates map[fleet.Hash]*corev1.PodTemplateSpec
+	Now       time.Time
+}
+
+// maxRounds bounds how far Foresee looks: a rollout of hundreds of pods one by one fits.
+const maxRounds = 4000
+
+// Foresee runs Decide and Plan on paper until nothing is left to do: images are there, containers start and
+// become ready at once. It is the same code that does it, so what diff shows is what would happen.
+func Foresee(in ForesightInput) Foresight {
+	f := Foresight{Next: in.Previous}
+	hosts := maps.Clone(in.Hosts)
+	now := in.Now
+	for range maxRounds {
+		var reports []fleet.NodeReport
+		for _, node := range in.Nodes {
+			reports = append(reports, Plan(nodeInput(in, f.Next, node, hosts[node.Name], now)).Report)
+		}
+		decision := Decide(FleetInput{Desired: in.Desired, Nodes: in.Nodes, Reports: reports, Previous: f.Next, Now: now})
+		f.Next, f.Notes = decision.Next, decision.Notes
+		wake, acted := decision.WakeAt, decision.Changed
+		for _, node := range in.Nodes {
+			plan := Plan(nodeInput(in, f.Next, node, hosts[node.Name], now))
+			host := hosts[node.Name]
+			for _, chain := range plan.Chains {
+				for _, step := range chain.Steps {
+					f.Steps = append(f.Steps, NodeStep{Node: node.Name, Step: step})
+					host = after(host, step, f.Next, now)
+					acted = true
+				}
+			}
+			hosts[node.Name] = host
+			f.Notes = append(f.Notes, plan.Report.Notes...)
+			wake = fleet.Earliest(wake, plan.WakeAt)
+		}
+		if !acted {
+			if wake.IsZero() || !wake.After(now) || wake.Sub(in.Now) > 24*time.Hour {
+				f.Settled = true
+				return f
+			}
+			now = wake
+		}
+	}
+	return f
+}
+
+func nodeInput(in ForesightInput, a fleet.Assignment, node fleet.Node, host fleet.Host, now time.Time) NodeInput {
+	return NodeInput{Node: node, Assignment: a, Templates: in.Templates, Desired: in.Desired, Host: host, Now: now}
+}
+
+// after is the host once a step went well.
+func after(h fleet.Host, s fleet.Step, a fleet.Assignment, now time.Time) fleet.Host {
+	switch s.Verb {
+	case fleet.Pull:
+		return h
+	case fleet.Volume:
+		return withVolumes(h, s)
+	case fleet.Clean:
+		h.Volumes = maps.Clone(h.Volumes)
+		delete(h.Volumes, s.UID)
+		return h
+	}
+	h.Pods = slices.Clone(h.Pods)
+	at := slices.IndexFunc(h.Pods, func(o fleet.ObservedPod) bool { return o.UID == s.UID })
+	switch {
+	case s.Verb == fleet.Sandbox && at < 0:
+		h.Pods = append(h.Pods, newPod(s, a))
+	case at < 0:
+	case s.Verb == fleet.Teardown:
+		h.Pods = slices.Delete(h.Pods, at, at+1)
+	default:
+		h.Pods[at] = podAfter(h.Pods[at], s, now)
+	}
+	return h
+}
+
+// withVolumes marks a pod's volumes as written as wanted: Plan says so by not asking for it twice.
+func withVolumes(h fleet.Host, s fleet.Step) fleet.Host {
+	h.Volumes = maps.Clone(h.Volumes)
+	if h.Volumes == nil {
+		h.Volumes = map[string]fleet.Volumes{}
+	}
+	h.Volumes[s.UID] = maps.Clone(s.Content)
+	if h.Volumes[s.UID] == nil {
+		h.Volumes[s.UID] = fleet.Volumes{}
+	}
+	return h
+}
+
+func newPod(s fleet.Step, a fleet.Assignment) fleet.ObservedPod {
+	o := fleet.ObservedPod{ID: "new-" + s.UID, PodmanName: fleet.PodmanPod(s.Pod), Infra: fleet.Running}
+	o.Pod, o.UID = s.Pod, s.UID
+	if i := slices.IndexFunc(a.Slots, func(x fleet.Slot) bool { return x.UID == s.UID }); i >= 0 {
+		x := a.Slots[i]
+		o.PodReport = fleet.PodReport{
+			Pod: x.Pod, UID: x.UID, Owner: x.Owner, Controller: x.Controller, Source: x.Source, Revision: x.From,
+			Want: x.Want, Shape: x.Shape, Label: x.Label, Created: x.Created,
+		}
+	}
+	return o
+}
+
+func podAfter(o fleet.ObservedPod, s fleet.Step, now time.Time) fleet.ObservedPod {
+	o.Containers = slices.Clone(o.Containers)
+	for i := range o.Containers {
+		c := &o.Containers[i]
+		if s.ID != c.ID && !(s.Container == "" && s.ID == o.ID) {
+			continue
+		}
+		switch s.Verb {
+		case fleet.Stop:
+			if c.State == fleet.Running {
+				c.State, c.Finished = fleet.Exited, now
+			}
+		case fleet.Unpause:
+			if c.State == fleet.Paused {
+				c.State = fleet.Running
+			}
+		case fleet.Rename:
+			c.PodmanName = fleet.PodmanContainer(s.Pod, s.Container)
+		case fleet.Limit:
+			c.Limits = nil
+		}
+	}
+	switch s.Verb {
+	case fleet.Unpause:
+		if s.ID == o.ID {
+			o.Infra = fleet.Running
+		}
+	case fleet.Remove:
+		o.Containers = slices.DeleteFunc(o.Containers, func(c fleet.ObservedContainer) bool { return c.ID == s.ID })
+	case fleet.Start:
+		o.Containers = append(o.Containers, fleet.ObservedContainer{
+			ID: fmt.Sprintf("new-%s-%s-%d", s.UID, s.Container, s.Attempt), PodmanName: fleet.PodmanContainer(s.Pod, s.Container),
+			Name: s.Container, Image: s.Image, State: fleet.Running, Started: now, Created: now,
+			Hash:    fleet.HashContainer(&corev1.Container{Name: s.Container, Image: s.Image}),
+			Attempt: s.Attempt, Backoff: s.Backoff,
+		})
+	}
+	return o
+}

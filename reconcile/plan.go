@@ -1,0 +1,147 @@
+package reconcile
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile/pod"
+)
+
+// Plan says how a machine gets where the assignment wants it, and reports how its pods are. Pods of ours that
+// no slot names are reported and left alone: what becomes of them is for Decide to say.
+func Plan(in NodeInput) NodePlan {
+	p := planner{in: in, observed: map[string]*fleet.ObservedPod{}, ports: map[string]fleet.PodID{}}
+	p.plan.Report = fleet.NodeReport{Node: in.Node.Name, Epoch: in.Assignment.Epoch, At: in.Now}
+	for i := range in.Host.Pods {
+		p.observed[in.Host.Pods[i].UID] = &in.Host.Pods[i]
+	}
+	slots := slices.DeleteFunc(slices.Clone(in.Assignment.Slots), func(s fleet.Slot) bool { return s.Node != in.Node.Name })
+	p.claimPorts(slots)
+	slotted := make(map[string]bool, len(slots))
+	for i := range slots {
+		slotted[slots[i].UID] = true
+		p.pod(slots[i])
+	}
+	for i := range in.Host.Pods {
+		if o := &in.Host.Pods[i]; !slotted[o.UID] {
+			p.unknown(o)
+		}
+	}
+	p.leftovers(slotted)
+	slices.SortFunc(p.plan.Chains, func(a, b fleet.Chain) int {
+		return cmp.Or(cmp.Compare(order(a), order(b)), a.Pod.Compare(b.Pod), cmp.Compare(a.UID, b.UID))
+	})
+	report := &p.plan.Report
+	slices.SortFunc(report.Pods, func(a, b fleet.PodReport) int { return cmp.Or(a.Pod.Compare(b.Pod), cmp.Compare(a.UID, b.UID)) })
+	slices.SortFunc(report.Notes, fleet.Note.Compare)
+	return p.plan
+}
+
+// order puts chains that make room before those that take it.
+func order(c fleet.Chain) int {
+	if c.Goal == fleet.Drain {
+		return 0
+	}
+	return 1
+}
+
+type planner struct {
+	in       NodeInput
+	observed map[string]*fleet.ObservedPod
+	ports    map[string]fleet.PodID // who has or gets a port of the host
+	plan     NodePlan
+}
+
+func (p *planner) pod(slot fleet.Slot) {
+	in := pod.Input{
+		Slot: slot, Spec: PodOf(slot, p.in.Templates[slot.Want]), Observed: p.observed[slot.UID],
+		Volumes: p.in.Host.Volumes[slot.UID], Config: pod.Config{Desired: p.in.Desired},
+		Attempts: p.in.Attempts[slot.UID], Taken: p.in.Host.Taken, Busy: p.in.Busy[slot.UID],
+		Address: p.in.Node.Address, Now: p.in.Now,
+	}
+	if in.Observed == nil && in.Spec != nil && slot.Goal == fleet.Run {
+		in.Blocked = p.blocked(slot, in.Spec)
+	}
+	for _, hash := range slot.Next {
+		if next := p.in.Templates[hash]; next != nil {
+			in.Next = append(in.Next, next.Spec.Containers...)
+		}
+	}
+	result := pod.Next(in)
+	if len(result.Steps) > 0 {
+		p.plan.Chains = append(p.plan.Chains, fleet.Chain{Pod: slot.Pod, UID: slot.UID, Goal: slot.Goal, Steps: result.Steps})
+	}
+	for _, text := range result.Notes {
+		p.plan.Report.Notes = append(p.plan.Report.Notes, fleet.Note{About: slot.Pod.Object(), Text: text})
+	}
+	p.plan.WakeAt = fleet.Earliest(p.plan.WakeAt, result.WakeAt)
+	if !result.Gone {
+		p.plan.Report.Pods = append(p.plan.Report.Pods, fleet.PodReport{
+			Pod: slot.Pod, UID: slot.UID, Owner: slot.Owner, Controller: slot.Controller, Source: slot.Source, Revision: slot.From,
+			Want: slot.Want, Shape: slot.Shape, Label: slot.Label, Created: slot.Created, Status: result.Status,
+		})
+	}
+}
+
+// unknown reports a pod of ours that has no slot.
+func (p *planner) unknown(o *fleet.ObservedPod) {
+	slot := fleet.Slot{Pod: o.Pod, UID: o.UID, Want: o.Want, Goal: fleet.Run, Created: o.Created}
+	report := o.PodReport
+	report.Status = pod.Next(pod.Input{Slot: slot, Observed: o, Busy: true, Address: p.in.Node.Address, Now: p.in.Now}).Status
+	p.plan.Report.Pods = append(p.plan.Report.Pods, report)
+}
+
+// leftovers cleans up volumes of pods that are no more: the agent was killed between a pod's removal and
+// theirs.
+func (p *planner) leftovers(slotted map[string]bool) {
+	for _, uid := range slices.Sorted(maps.Keys(p.in.Host.Volumes)) {
+		if !slotted[uid] && p.observed[uid] == nil && !p.in.Busy[uid] {
+			p.plan.Chains = append(p.plan.Chains, fleet.Chain{UID: uid, Goal: fleet.Drain, Steps: []fleet.Step{{Verb: fleet.Clean, UID: uid}}})
+		}
+	}
+}
+
+// claimPorts notes which pods on the host have which of its ports.
+func (p *planner) claimPorts(slots []fleet.Slot) {
+	for i := range slots {
+		if template := p.in.Templates[slots[i].Want]; template != nil && p.observed[slots[i].UID] != nil {
+			for _, port := range hostPorts(&template.Spec) {
+				p.ports[port] = slots[i].Pod
+			}
+		}
+	}
+}
+
+// blocked claims a new pod's host ports, or says who has them.
+func (p *planner) blocked(slot fleet.Slot, spec *corev1.Pod) string {
+	ports := hostPorts(&spec.Spec)
+	for _, port := range ports {
+		if holder, taken := p.ports[port]; taken && holder != slot.Pod {
+			return fmt.Sprintf("host port %s is used by pod %s", port, holder)
+		}
+	}
+	for _, port := range ports {
+		p.ports[port] = slot.Pod
+	}
+	return ""
+}
+
+// hostPorts are the host's ports a pod wants, as port/protocol. Two pods with one port on different host
+// addresses do not disturb each other, but 0.0.0.0 overlaps them all; so addresses are told apart only where
+// both are given.
+func hostPorts(spec *corev1.PodSpec) []string {
+	var ports []string
+	for i := range spec.Containers {
+		for _, port := range spec.Containers[i].Ports {
+			if port.HostPort != 0 {
+				ports = append(ports, fmt.Sprintf("%d/%s", port.HostPort, port.Protocol))
+			}
+		}
+	}
+	return ports
+}

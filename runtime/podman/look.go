@@ -1,0 +1,193 @@
+package podman
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/containers/podman/v4/pkg/bindings"
+	"github.com/containers/podman/v4/pkg/bindings/containers"
+	"github.com/containers/podman/v4/pkg/bindings/pods"
+	"github.com/containers/podman/v4/pkg/domain/entities"
+
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/host"
+)
+
+// Look lists pods and containers: two calls, however many there are.
+func (m *Machine) Look(ctx context.Context) (fleet.Host, error) {
+	ctx, err := m.connect(ctx)
+	if err != nil {
+		return fleet.Host{}, err
+	}
+	podList, err := pods.List(ctx, nil)
+	if err != nil {
+		return fleet.Host{}, fmt.Errorf("list pods: %w", kind(ctx, err))
+	}
+	all, err := containers.List(ctx, new(containers.ListOptions).WithAll(true))
+	if err != nil {
+		return fleet.Host{}, fmt.Errorf("list containers: %w", kind(ctx, err))
+	}
+	return m.host(podList, all), nil
+}
+
+func (m *Machine) host(podList []*entities.ListPodsReport, all []entities.ListContainer) fleet.Host {
+	h := fleet.Host{Taken: map[string]bool{}}
+	at := map[string]int{} // index into h.Pods by Podman's ID
+	for _, p := range podList {
+		o, ours := observedPod(p)
+		if !ours {
+			h.Taken[p.Name] = true
+			continue
+		}
+		at[p.Id] = len(h.Pods)
+		h.Pods = append(h.Pods, o)
+	}
+	live := map[string]bool{}
+	for i := range all {
+		c := &all[i]
+		index, inPod := at[c.Pod]
+		switch {
+		case inPod && c.IsInfra:
+			o := &h.Pods[index]
+			o.Infra = state(c.State)
+			o.IPs = m.addresses(c.ID, c.Pid)
+			live[c.ID] = true
+		case inPod && c.Labels[fleet.LabelPodUID] == h.Pods[index].UID:
+			h.Pods[index].Containers = append(h.Pods[index].Containers, observedContainer(c))
+		default:
+			for _, name := range c.Names {
+				h.Taken[name] = true
+			}
+		}
+	}
+	m.forget(live)
+	slices.SortFunc(h.Pods, func(a, b fleet.ObservedPod) int {
+		return cmp.Or(a.Pod.Compare(b.Pod), a.Created.Compare(b.Created), cmp.Compare(a.UID, b.UID))
+	})
+	for i := range h.Pods {
+		slices.SortFunc(h.Pods[i].Containers, func(a, b fleet.ObservedContainer) int { return cmp.Compare(a.PodmanName, b.PodmanName) })
+	}
+	return h
+}
+
+// observedPod reads a pod's labels. A pod without ours, or with labels that make no sense, is a stranger's.
+func observedPod(p *entities.ListPodsReport) (fleet.ObservedPod, bool) {
+	l := p.Labels
+	owner, err := fleet.ParseObjectID(l[fleet.LabelOwner])
+	if err != nil || l[fleet.LabelPodUID] == "" || l[fleet.LabelOwner] == "" {
+		return fleet.ObservedPod{}, false
+	}
+	controller, err := fleet.ParseObjectID(l[fleet.LabelController])
+	if err != nil {
+		return fleet.ObservedPod{}, false
+	}
+	created, err := time.Parse(time.RFC3339Nano, l[fleet.LabelCreated])
+	if err != nil {
+		created = p.Created
+	}
+	return fleet.ObservedPod{
+		PodReport: fleet.PodReport{
+			Pod: fleet.PodID{Namespace: l[fleet.LabelPodNamespace], Name: l[fleet.LabelPodName]}, UID: l[fleet.LabelPodUID],
+			Owner: owner, Controller: controller, Source: fleet.SourceName(l[fleet.LabelSource]),
+			Revision: fleet.Revision(l[fleet.LabelRevision]), Want: fleet.Hash(l[fleet.LabelHash]),
+			Shape: fleet.Hash(l[fleet.LabelShape]), Label: l[fleet.LabelSetHash], Created: created.UTC(),
+		},
+		ID: p.Id, PodmanName: p.Name, Infra: fleet.Unknown,
+	}, true
+}
+
+func observedContainer(c *entities.ListContainer) fleet.ObservedContainer {
+	o := fleet.ObservedContainer{
+		ID: c.ID, Name: c.Labels[fleet.LabelContainerName], Image: c.Image, ImageID: c.ImageID,
+		State: state(c.State), Created: c.Created.UTC(), Started: unix(c.StartedAt),
+		Hash: fleet.Hash(c.Labels[fleet.LabelContainerHash]),
+	}
+	if len(c.Names) > 0 {
+		o.PodmanName = c.Names[0]
+	}
+	o.Attempt, _ = strconv.Atoi(c.Labels[fleet.LabelAttempt])
+	o.Backoff, _ = time.ParseDuration(c.Labels[fleet.LabelBackoff])
+	switch o.State {
+	case fleet.Exited:
+		o.ExitCode, o.Finished = c.ExitCode, unix(c.ExitedAt)
+	case fleet.Running:
+		o.Limits = limitsOf(c.Pid)
+	}
+	return o
+}
+
+// unix is a time in seconds; Podman writes the zero time as a large negative number.
+func unix(seconds int64) time.Time {
+	if seconds <= 0 {
+		return time.Time{}
+	}
+	return time.Unix(seconds, 0).UTC()
+}
+
+func state(s string) fleet.ContainerState {
+	switch s {
+	case "created", "configured", "initialized":
+		return fleet.Created
+	case "running":
+		return fleet.Running
+	case "paused":
+		return fleet.Paused
+	case "exited", "stopped":
+		return fleet.Exited
+	case "stopping":
+		return fleet.Stopping
+	default:
+		return fleet.Unknown
+	}
+}
+
+// telling are the events after which something is not as it was and that we may not have caused.
+var telling = []string{"died", "remove", "rename", "pause", "unpause", "stop", "update"}
+
+// Watch calls changed after events of pods and containers.
+func (m *Machine) Watch(ctx context.Context, ready, changed func()) error {
+	ctx, err := m.connect(ctx)
+	if err != nil {
+		return err
+	}
+	conn, err := bindings.GetClient(ctx)
+	if err != nil {
+		return err
+	}
+	filters, err := json.Marshal(map[string][]string{"type": {"container", "pod"}})
+	if err != nil {
+		return err
+	}
+	query := url.Values{"stream": {"true"}, "filters": {string(filters)}}
+	response, err := conn.DoRequest(ctx, nil, http.MethodGet, "/events", query, nil)
+	if err != nil {
+		return fmt.Errorf("listen to events: %w", kind(ctx, err))
+	}
+	defer response.Body.Close()
+	ready()
+	decoder := json.NewDecoder(response.Body)
+	for {
+		var event struct{ Action string }
+		if err := decoder.Decode(&event); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if errors.Is(err, io.EOF) {
+				return fmt.Errorf("%w: its event stream ended", host.ErrUnavailable)
+			}
+			return fmt.Errorf("%w: event stream: %w", host.ErrUnavailable, err)
+		}
+		if slices.Contains(telling, event.Action) {
+			changed()
+		}
+	}
+}

@@ -1,0 +1,271 @@
+// Package podman is a machine's containers through Podman's socket: it implements host.Host with the v4
+// bindings, which also speak to Podman 5.
+//
+// It decides nothing. It names only what it is told to by ID, or what it has just made. It keeps no state but
+// a cache of pod addresses; a service that goes away and comes back is noticed call by call.
+package podman
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containers/podman/v4/pkg/bindings"
+	"github.com/containers/podman/v4/pkg/bindings/containers"
+	"github.com/containers/podman/v4/pkg/bindings/pods"
+	"github.com/containers/podman/v4/pkg/domain/entities"
+	"github.com/containers/podman/v4/pkg/errorhandling"
+	"github.com/containers/podman/v4/pkg/specgen"
+
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/host"
+)
+
+// Machine implements host.Host over one Podman service.
+type Machine struct {
+	socket string
+
+	mu   sync.Mutex
+	conn context.Context //nolint:containedctx // the bindings keep their connection in a context
+	ips  map[string][]netip.Addr
+}
+
+var _ host.Host = (*Machine)(nil)
+
+// New returns a machine behind the socket with that URL, unix:///run/podman/podman.sock say. It does not
+// connect: the first call does.
+func New(socket string) *Machine {
+	return &Machine{socket: socket, ips: map[string][]netip.Addr{}}
+}
+
+// call is a caller's context that carries the bindings' connection.
+type call struct {
+	context.Context
+	conn context.Context //nolint:containedctx // see Machine.conn
+}
+
+func (c call) Value(key any) any {
+	if v := c.Context.Value(key); v != nil {
+		return v
+	}
+	return c.conn.Value(key)
+}
+
+// connect gives ctx the connection. Dialling is cheap and happens again with every request; what is kept is
+// only that the service answered once with a version that we can speak to.
+func (m *Machine) connect(ctx context.Context) (context.Context, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.conn == nil {
+		conn, err := bindings.NewConnection(context.WithoutCancel(ctx), m.socket)
+		if err != nil {
+			return nil, fmt.Errorf("%w at %s: %w", host.ErrUnavailable, m.socket, err)
+		}
+		m.conn = conn
+	}
+	return call{Context: ctx, conn: m.conn}, nil
+}
+
+// Ping reports whether the service answers.
+func (m *Machine) Ping(ctx context.Context) error {
+	ctx, err := m.connect(ctx)
+	if err != nil {
+		return err
+	}
+	conn, err := bindings.GetClient(ctx)
+	if err != nil {
+		return err
+	}
+	response, err := conn.DoRequest(ctx, nil, "GET", "/_ping", nil, nil)
+	if err != nil {
+		return kind(ctx, err)
+	}
+	return response.Body.Close()
+}
+
+// kind maps what the bindings return to the kinds of error that callers branch on. Podman 4.3 answers 500
+// with a text to much that has a code in later versions.
+func kind(ctx context.Context, err error) error {
+	var answer *errorhandling.ErrorModel
+	var conflict *errorhandling.PodConflictErrorModel
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &conflict):
+		return kindOf(409, strings.Join(conflict.Errs, "; "))
+	case errors.As(err, &answer):
+		return kindOf(answer.ResponseCode, answer.Message)
+	case ctx.Err() != nil:
+		return ctx.Err()
+	default:
+		return fmt.Errorf("%w: %w", host.ErrUnavailable, err)
+	}
+}
+
+func kindOf(code int, text string) error {
+	text = strings.TrimSpace(text)
+	for _, taken := range []string{"already in use", "is in use", "already exists", "address already in use"} {
+		if strings.Contains(text, taken) {
+			return fmt.Errorf("%w: %s", host.ErrConflict, text)
+		}
+	}
+	if code == 404 {
+		return fmt.Errorf("%w: %s", host.ErrNotFound, text)
+	}
+	return errors.New(text)
+}
+
+// CreatePod creates and starts a pod.
+func (m *Machine) CreatePod(ctx context.Context, s host.Sandbox) (string, error) {
+	ctx, err := m.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	id, err := m.createPod(ctx, s)
+	if err != nil {
+		return "", fmt.Errorf("create pod %s: %w", s.Name, err)
+	}
+	report, err := pods.Start(ctx, id, nil)
+	if err == nil && len(report.Errs) > 0 {
+		err = errors.Join(report.Errs...)
+	}
+	if err == nil {
+		return id, nil
+	}
+	err = kind(ctx, err)
+	if !errors.Is(err, host.ErrUnavailable) { // a pod that cannot start, say for its ports, is not left behind
+		err = errors.Join(err, m.RemovePod(context.WithoutCancel(ctx), id))
+	}
+	return "", fmt.Errorf("start pod %s: %w", s.Name, err)
+}
+
+func (m *Machine) createPod(ctx context.Context, s host.Sandbox) (string, error) {
+	report, err := pods.CreatePodFromSpec(ctx, &entities.PodSpec{PodSpecGen: podSpec(s)})
+	if err == nil {
+		return report.Id, nil
+	}
+	err = kind(ctx, err)
+	if !errors.Is(err, host.ErrConflict) {
+		return "", err
+	}
+	// The name is taken: perhaps by this very pod, made by an agent that was killed in the midst of it.
+	there, inspectErr := pods.Inspect(ctx, s.Name, nil)
+	if inspectErr == nil && there.Labels[fleet.LabelPodUID] != "" && there.Labels[fleet.LabelPodUID] == s.Labels[fleet.LabelPodUID] {
+		return there.ID, nil
+	}
+	return "", err
+}
+
+// RemovePod kills what runs in a pod and removes it.
+func (m *Machine) RemovePod(ctx context.Context, id string) error {
+	ctx, err := m.connect(ctx)
+	if err != nil {
+		return err
+	}
+	report, err := pods.Remove(ctx, id, new(pods.RemoveOptions).WithForce(true).WithTimeout(0))
+	if err == nil && report != nil && report.Err != nil {
+		err = report.Err
+	}
+	if err = kind(ctx, err); err != nil && !errors.Is(err, host.ErrNotFound) {
+		return fmt.Errorf("remove pod %s: %w", id, err)
+	}
+	return nil
+}
+
+// StartContainer creates a container and starts it.
+func (m *Machine) StartContainer(ctx context.Context, c host.Container) (string, error) {
+	ctx, err := m.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	created, err := containers.CreateWithSpec(ctx, containerSpec(c), nil)
+	if err != nil {
+		return "", fmt.Errorf("create container %s: %w", c.Name, kind(ctx, err))
+	}
+	err = kind(ctx, containers.Start(ctx, created.ID, nil))
+	if err == nil {
+		return created.ID, nil
+	}
+	if !errors.Is(err, host.ErrUnavailable) {
+		err = errors.Join(err, m.RemoveContainer(context.WithoutCancel(ctx), created.ID))
+	}
+	return "", fmt.Errorf("start container %s: %w", c.Name, err)
+}
+
+// onContainer does something to one container and maps its error.
+func (m *Machine) onContainer(ctx context.Context, verb, id string, do func(ctx context.Context) error) error {
+	ctx, err := m.connect(ctx)
+	if err != nil {
+		return err
+	}
+	if err := kind(ctx, do(ctx)); err != nil {
+		return fmt.Errorf("%s container %s: %w", verb, id, err)
+	}
+	return nil
+}
+
+// StopContainer sends the stop signal and kills after grace.
+func (m *Machine) StopContainer(ctx context.Context, id string, grace time.Duration) error {
+	return m.onContainer(ctx, "stop", id, func(ctx context.Context) error {
+		seconds := uint(max(math.Ceil(grace.Seconds()), 0))
+		err := containers.Stop(ctx, id, new(containers.StopOptions).WithTimeout(seconds))
+		if err != nil && strings.Contains(err.Error(), improper) {
+			return nil // it does not run
+		}
+		return err
+	})
+}
+
+// improper is how Podman says that a container is not in the state an action needs.
+const improper = "container state improper"
+
+// RemoveContainer removes a container by force, with its anonymous volumes.
+func (m *Machine) RemoveContainer(ctx context.Context, id string) error {
+	return m.onContainer(ctx, "remove", id, func(ctx context.Context) error {
+		options := new(containers.RemoveOptions).WithForce(true).WithVolumes(true).WithIgnore(true).WithTimeout(0)
+		reports, err := containers.Remove(ctx, id, options)
+		for _, r := range reports {
+			err = errors.Join(err, r.Err)
+		}
+		if errors.Is(kind(ctx, err), host.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+}
+
+// RenameContainer gives a container another name.
+func (m *Machine) RenameContainer(ctx context.Context, id, name string) error {
+	return m.onContainer(ctx, "rename", id, func(ctx context.Context) error {
+		return containers.Rename(ctx, id, new(containers.RenameOptions).WithName(name))
+	})
+}
+
+// Unpause thaws a container or a whole pod.
+func (m *Machine) Unpause(ctx context.Context, id string) error {
+	return m.onContainer(ctx, "unpause", id, func(ctx context.Context) error {
+		err := containers.Unpause(ctx, id, nil)
+		if errors.Is(kind(ctx, err), host.ErrNotFound) {
+			_, err = pods.Unpause(ctx, id, nil)
+		}
+		if err != nil && strings.Contains(err.Error(), "is not paused") {
+			return nil
+		}
+		return err
+	})
+}
+
+// LimitContainer changes a running container's cgroup limits.
+func (m *Machine) LimitContainer(ctx context.Context, id string, limits fleet.Limits) error {
+	return m.onContainer(ctx, "limit", id, func(ctx context.Context) error {
+		spec := &specgen.SpecGenerator{}
+		spec.ResourceLimits = resources(limits, true)
+		_, err := containers.Update(ctx, &entities.ContainerUpdateOptions{NameOrID: id, Specgen: spec})
+		return err
+	})
+}

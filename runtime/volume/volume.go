@@ -1,0 +1,278 @@
+// Package volume keeps the folders that live and die with a pod: files from ConfigMaps and Secrets, and
+// scratch space. Disk is one root below the agent's data folder, Memory another that is made sure to be a
+// tmpfs; secrets and scratch in memory lie below that alone.
+//
+// A pod's folder is ROOT/<uid>/<volume>. A written volume is, as in Kubernetes, links to ..data, which is a
+// link to a folder named after the content, so that what lies there can be told without reading it and a new
+// set appears at once.
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/host"
+)
+
+// Store implements host.Volumes.
+type Store struct {
+	Disk   string // absolute
+	Memory string // absolute; becomes a tmpfs when it is not on one
+
+	once   sync.Once
+	mountE error
+}
+
+var _ host.Volumes = (*Store)(nil)
+
+// dataLink is the link that is swapped, as the kubelet names it.
+const dataLink = "..data"
+
+// Path is where a volume lies.
+func (s *Store) Path(uid, volume string, memory bool) string {
+	if memory {
+		return filepath.Join(s.Memory, uid, volume)
+	}
+	return filepath.Join(s.Disk, uid, volume)
+}
+
+// tmpfsMagic is what statfs says of a tmpfs.
+const tmpfsMagic = 0x01021994
+
+// memory makes sure that Memory is a tmpfs.
+func (s *Store) memory() error {
+	s.once.Do(func() {
+		if s.mountE = os.MkdirAll(s.Memory, 0o700); s.mountE != nil {
+			return
+		}
+		var st syscall.Statfs_t
+		if s.mountE = syscall.Statfs(s.Memory, &st); s.mountE != nil || st.Type == tmpfsMagic {
+			return
+		}
+		if err := syscall.Mount("tmpfs", s.Memory, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "mode=0700"); err != nil {
+			s.mountE = fmt.Errorf("%s must lie in memory, and no tmpfs can be mounted there: %w", s.Memory, err)
+		}
+	})
+	return s.mountE
+}
+
+// podDir makes a pod's folder. Containers see single volumes of it, never the folder itself.
+func (s *Store) podDir(uid string, memory bool) error {
+	if !filepath.IsLocal(uid) || strings.ContainsRune(uid, filepath.Separator) {
+		return fmt.Errorf("pod UID %q is no name for a folder", uid)
+	}
+	root := s.Disk
+	if memory {
+		root = s.Memory
+		if err := s.memory(); err != nil {
+			return err
+		}
+	}
+	return os.MkdirAll(filepath.Join(root, uid), 0o711)
+}
+
+// Write puts files into a written volume, all at once.
+func (s *Store) Write(uid, volume string, secret bool, files []fleet.File, content fleet.Hash) error {
+	dir := s.Path(uid, volume, secret)
+	if err := s.podDir(uid, secret); err != nil {
+		return err
+	}
+	set := ".." + string(content)
+	if have, err := os.Readlink(filepath.Join(dir, dataLink)); err == nil && have == set {
+		return nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	if err := writeSet(dir, set, files); err != nil {
+		return fmt.Errorf("write volume %s: %w", volume, err)
+	}
+	temporary := filepath.Join(dir, "..data_new")
+	_ = os.Remove(temporary)
+	if err := os.Symlink(set, temporary); err != nil {
+		return err
+	}
+	if err := os.Rename(temporary, filepath.Join(dir, dataLink)); err != nil {
+		return err
+	}
+	return tidy(dir, set, files)
+}
+
+// writeSet writes the files of one set. What a crash left of the same set is written again.
+func writeSet(dir, set string, files []fleet.File) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := root.RemoveAll(set); err != nil {
+		return err
+	}
+	if err := root.Mkdir(set, 0o755); err != nil {
+		return err
+	}
+	for _, f := range files {
+		name := path.Join(set, f.Path)
+		if !filepath.IsLocal(f.Path) || !strings.HasPrefix(name, set+"/") {
+			return fmt.Errorf("path %q leads out of the volume", f.Path)
+		}
+		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+			return err
+		}
+		if err := root.WriteFile(name, f.Data, 0o600); err != nil {
+			return err
+		}
+		if err := root.Chmod(name, fs.FileMode(f.Mode)&fs.ModePerm); err != nil { // not subject to the umask
+			return err
+		}
+	}
+	return nil
+}
+
+// tidy makes the links that readers open and removes those of files that are no more, and older sets.
+func tidy(dir, set string, files []fleet.File) error {
+	want := map[string]bool{dataLink: true, set: true}
+	for _, f := range files {
+		top, _, _ := strings.Cut(f.Path, "/")
+		want[top] = true
+		link := filepath.Join(dir, top)
+		if _, err := os.Lstat(link); err == nil {
+			continue
+		}
+		if err := os.Symlink(path.Join(dataLink, top), link); err != nil {
+			return err
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !want[e.Name()] {
+			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Scratch makes an empty folder that anyone may write to.
+func (s *Store) Scratch(uid, volume string, memory bool, limit int64) error {
+	if err := s.podDir(uid, memory); err != nil {
+		return err
+	}
+	dir := s.Path(uid, volume, memory)
+	switch err := os.Mkdir(dir, 0o777); {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	if memory && limit > 0 {
+		if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "mode=0777,size="+strconv.FormatInt(limit, 10)); err != nil {
+			return fmt.Errorf("mount %d bytes of memory for volume %s: %w", limit, volume, err)
+		}
+	}
+	return os.Chmod(dir, 0o777) // not subject to the umask
+}
+
+// HostPath makes sure of a path of the machine.
+func (s *Store) HostPath(name string, kind corev1.HostPathType) error {
+	switch kind {
+	case corev1.HostPathUnset:
+		return nil
+	case corev1.HostPathDirectoryOrCreate:
+		if err := os.MkdirAll(name, 0o755); err != nil {
+			return err
+		}
+		kind = corev1.HostPathDirectory
+	case corev1.HostPathFileOrCreate:
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDONLY, 0o644)
+		if err != nil {
+			return err
+		}
+		f.Close()
+		kind = corev1.HostPathFile
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		return fmt.Errorf("hostPath of type %s: %w", kind, err)
+	}
+	if is := typeOf(info.Mode()); is != kind {
+		return fmt.Errorf("hostPath %s is a %s, not a %s", name, is, kind)
+	}
+	return nil
+}
+
+func typeOf(m fs.FileMode) corev1.HostPathType {
+	switch {
+	case m.IsDir():
+		return corev1.HostPathDirectory
+	case m.IsRegular():
+		return corev1.HostPathFile
+	case m&fs.ModeSocket != 0:
+		return corev1.HostPathSocket
+	case m&fs.ModeCharDevice != 0:
+		return corev1.HostPathCharDev
+	default:
+		return corev1.HostPathBlockDev
+	}
+}
+
+// List has an entry for each pod that has a folder, on disk or in memory.
+func (s *Store) List() (map[string]fleet.Volumes, error) {
+	all := map[string]fleet.Volumes{}
+	for _, root := range []string{s.Disk, s.Memory} {
+		pods, err := os.ReadDir(root)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, p := range pods {
+			if !p.IsDir() {
+				continue
+			}
+			if all[p.Name()] == nil {
+				all[p.Name()] = fleet.Volumes{}
+			}
+			volumes, err := os.ReadDir(filepath.Join(root, p.Name()))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) { // removed meanwhile
+				return nil, err
+			}
+			for _, v := range volumes {
+				if set, err := os.Readlink(filepath.Join(root, p.Name(), v.Name(), dataLink)); err == nil {
+					all[p.Name()][v.Name()] = fleet.Hash(strings.TrimPrefix(set, ".."))
+				}
+			}
+		}
+	}
+	return all, nil
+}
+
+// Remove removes all folders of a pod.
+func (s *Store) Remove(uid string) error {
+	if uid == "" || !filepath.IsLocal(uid) || strings.ContainsRune(uid, filepath.Separator) {
+		return fmt.Errorf("pod UID %q is no name for a folder", uid)
+	}
+	memory := filepath.Join(s.Memory, uid)
+	entries, _ := os.ReadDir(memory)
+	for _, e := range entries {
+		// A scratch volume with a limit is a mount of its own; EINVAL says that this one is none.
+		err := syscall.Unmount(filepath.Join(memory, e.Name()), syscall.MNT_DETACH)
+		if err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
+			return fmt.Errorf("unmount volume %s: %w", e.Name(), err)
+		}
+	}
+	return errors.Join(os.RemoveAll(memory), os.RemoveAll(filepath.Join(s.Disk, uid)))
+}
