@@ -1,0 +1,65 @@
+# `make` lists what there is. A target is a line or two; what takes more is a script in scripts/.
+
+export CGO_ENABLED := 0
+# One place for the build tags, which Podman's bindings need to build without C libraries. CONTRIBUTING
+# says how to tell them to an editor.
+export GOFLAGS := -buildvcs=false -tags=containers_image_openpgp,remote
+
+VERSION := $(shell git describe --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+LAB     := $(CURDIR)/scripts/lab
+LINT    := .cache/bin/golangci-lint-v2.15.0
+TIME    := 30s
+
+.PHONY: help build build-arm64 test short golden bench fuzz fmt fmt-check lint tidy check demo clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+build: ## bin/skerry, static
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/skerry ./cmd/skerry
+
+build-arm64: ## bin/skerry-arm64, for a Raspberry Pi
+	GOARCH=arm64 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/skerry-arm64 ./cmd/skerry
+
+test: ## everything, real Podman included (root; each package's tests in a lab of their own)
+	scripts/install-deps
+	SKERRY_LAB_REQUIRED=1 go test -timeout 20m -exec '$(LAB)' ./...
+
+short: ## pure code only, in seconds; no root, no Podman
+	go test -short ./...
+
+golden: ## rewrite the golden files with what the code says now
+	scripts/golden
+
+bench: ## the claims, measured; beside real Podman where they are about it
+	scripts/install-deps
+	SKERRY_LAB_REQUIRED=1 go test -timeout 30m -exec '$(LAB)' -run '^$$' -bench . -benchmem ./...
+
+fuzz: ## every fuzz target for TIME=30s
+	scripts/fuzz $(TIME)
+
+fmt: ## format all code
+	gofmt -w .
+
+fmt-check:
+	@out=$$(gofmt -l .); [ -z "$$out" ] || { echo "not formatted (make fmt):"; echo "$$out"; exit 1; }
+
+lint: $(LINT) ## golangci-lint and go vet, as CI does
+	$(LINT) run
+
+# GOFLAGS is not for the linter: it needs no tags of ours.
+$(LINT):
+	GOBIN=$(CURDIR)/.cache/bin GOFLAGS=-buildvcs=false go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+	mv .cache/bin/golangci-lint $@
+
+tidy: ## go.mod and go.sum are as `go mod tidy` would have them
+	go mod tidy -diff
+
+check: fmt-check tidy build build-arm64 lint test ## what CI runs
+
+demo: ## see it work: deploy, roll, heal and revert on a Podman of its own
+	scripts/demo
+
+clean: ## remove what the targets above have made
+	rm -rf bin .cache
