@@ -145,26 +145,42 @@ func (d *decider) index() {
 }
 
 // members are the slots of each owner with what is reported of them.
-func (d *decider) members() map[fleet.ObjectID][]workload.Member {
-	m := make(map[fleet.ObjectID][]workload.Member, len(d.sets))
-	for _, s := range d.slots {
-		m[s.Owner] = append(m[s.Owner], workload.Member{Slot: s, Report: d.reports[s.UID]})
+func members(slots []fleet.Slot, reports map[string]*fleet.PodReport) map[fleet.ObjectID][]workload.Member {
+	m := map[fleet.ObjectID][]workload.Member{}
+	for _, s := range slots {
+		m[s.Owner] = append(m[s.Owner], workload.Member{Slot: s, Report: reports[s.UID]})
 	}
 	return m
 }
 
-func (d *decider) deployments() {
-	members := d.members()
+func (d *decider) members() map[fleet.ObjectID][]workload.Member { return members(d.slots, d.reports) }
+
+// generations are the sets of each Deployment, counted, in the order of their IDs.
+func generations(sets []fleet.Set, of map[fleet.ObjectID][]workload.Member, desired fleet.Desired, now time.Time) map[fleet.ObjectID][]workload.Generation {
 	owned := map[fleet.ObjectID][]workload.Generation{}
-	for _, id := range slices.SortedFunc(maps.Keys(d.sets), fleet.ObjectID.Compare) {
-		if set := d.sets[id]; set.Owner != (fleet.ObjectID{}) {
-			if object, ok := d.in.Desired.Find(set.Owner); ok && object.Hash == set.Want {
-				set.MinReady = object.Value.(*appsv1.Deployment).Spec.MinReadySeconds
-			}
-			counts := workload.Count(members[id], time.Duration(set.MinReady)*time.Second, d.in.Now)
-			owned[set.Owner] = append(owned[set.Owner], workload.Generation{Set: *set, Counts: counts})
+	for _, set := range sets {
+		if set.Owner == (fleet.ObjectID{}) {
+			continue
 		}
+		if object, ok := desired.Find(set.Owner); ok && object.Hash == set.Want {
+			set.MinReady = object.Value.(*appsv1.Deployment).Spec.MinReadySeconds
+		}
+		counts := workload.Count(of[set.ID], time.Duration(set.MinReady)*time.Second, now)
+		owned[set.Owner] = append(owned[set.Owner], workload.Generation{Set: set, Counts: counts})
 	}
+	return owned
+}
+
+func (d *decider) sortedSets() []fleet.Set {
+	var sets []fleet.Set
+	for _, id := range slices.SortedFunc(maps.Keys(d.sets), fleet.ObjectID.Compare) {
+		sets = append(sets, *d.sets[id])
+	}
+	return sets
+}
+
+func (d *decider) deployments() {
+	owned := generations(d.sortedSets(), d.members(), d.in.Desired, d.in.Now)
 	for object, deployment := range fleet.Each[*appsv1.Deployment](d.in.Desired) {
 		rolled := workload.Roll(workload.Rolling{
 			Object: object, Sets: owned[object.ID], Rollout: d.rollouts[object.ID], Now: d.in.Now,
@@ -398,9 +414,7 @@ func (d *decider) decision() Decision {
 			delete(next.Revisions, source)
 		}
 	}
-	for _, id := range slices.SortedFunc(maps.Keys(d.sets), fleet.ObjectID.Compare) {
-		next.Sets = append(next.Sets, *d.sets[id])
-	}
+	next.Sets = d.sortedSets()
 	for _, id := range slices.SortedFunc(maps.Keys(d.rollouts), fleet.ObjectID.Compare) {
 		next.Rollouts = append(next.Rollouts, d.rollouts[id])
 	}

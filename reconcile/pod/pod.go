@@ -52,15 +52,17 @@ type Attempt struct {
 	Failures int    // in a row
 	Last     time.Time
 	Text     string // what went wrong, for people
+	Conflict bool   // a name or port was taken: whoever has it may let go soon
 }
 
 // NotBefore is when it may be tried again.
 func (a Attempt) NotBefore() time.Time {
 	series := hostBackoff
-	switch a.Verb {
-	case fleet.Pull:
+	switch {
+	case a.Conflict:
+	case a.Verb == fleet.Pull:
 		series = ImageBackoff
-	case fleet.Start:
+	case a.Verb == fleet.Start:
 		series = CrashBackoff
 	}
 	return a.Last.Add(series.after(a.Failures))

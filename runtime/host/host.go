@@ -7,6 +7,7 @@ package host
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -30,6 +31,8 @@ type Pods interface {
 	// CreatePod creates and starts a pod with nothing in it but its namespaces, and returns Podman's ID. A
 	// pod of that name with the same UID label that was left half made is finished instead.
 	CreatePod(ctx context.Context, s Sandbox) (id string, err error)
+	// PodAddresses are the addresses of a running pod, IPv4 first; none when it has no network of its own.
+	PodAddresses(ctx context.Context, id string) ([]netip.Addr, error)
 	// RemovePod kills what runs in a pod and removes it. A pod that does not exist is no error.
 	RemovePod(ctx context.Context, id string) error
 }

@@ -161,6 +161,23 @@ func (m *Machine) createPod(ctx context.Context, s host.Sandbox) (string, error)
 	return "", err
 }
 
+// PodAddresses are the addresses of a running pod.
+func (m *Machine) PodAddresses(ctx context.Context, id string) ([]netip.Addr, error) {
+	ctx, err := m.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	p, err := pods.Inspect(ctx, id, nil)
+	if err != nil {
+		return nil, fmt.Errorf("inspect pod %s: %w", id, kind(ctx, err))
+	}
+	infra, err := containers.Inspect(ctx, p.InfraContainerID, nil)
+	if err != nil {
+		return nil, fmt.Errorf("inspect pod %s: %w", id, kind(ctx, err))
+	}
+	return m.addresses(infra.ID, infra.State.Pid), nil
+}
+
 // RemovePod kills what runs in a pod and removes it.
 func (m *Machine) RemovePod(ctx context.Context, id string) error {
 	ctx, err := m.connect(ctx)

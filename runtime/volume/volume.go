@@ -2,6 +2,8 @@
 // scratch space. Disk is one root below the agent's data folder, Memory another that is made sure to be a
 // tmpfs; secrets and scratch in memory lie below that alone.
 //
+// Folders in Memory whose names begin with a dot are the agent's own.
+//
 // A pod's folder is ROOT/<uid>/<volume>. A written volume is, as in Kubernetes, links to ..data, which is a
 // link to a folder named after the content, so that what lies there can be told without reading it and a new
 // set appears at once.
@@ -50,8 +52,8 @@ func (s *Store) Path(uid, volume string, memory bool) string {
 // tmpfsMagic is what statfs says of a tmpfs.
 const tmpfsMagic = 0x01021994
 
-// memory makes sure that Memory is a tmpfs.
-func (s *Store) memory() error {
+// Prepare makes sure that Memory is a tmpfs. Nothing secret is written before that.
+func (s *Store) Prepare() error {
 	s.once.Do(func() {
 		if s.mountE = os.MkdirAll(s.Memory, 0o700); s.mountE != nil {
 			return
@@ -75,7 +77,7 @@ func (s *Store) podDir(uid string, memory bool) error {
 	root := s.Disk
 	if memory {
 		root = s.Memory
-		if err := s.memory(); err != nil {
+		if err := s.Prepare(); err != nil {
 			return err
 		}
 	}
@@ -240,7 +242,7 @@ func (s *Store) List() (map[string]fleet.Volumes, error) {
 			return nil, err
 		}
 		for _, p := range pods {
-			if !p.IsDir() {
+			if !p.IsDir() || strings.HasPrefix(p.Name(), ".") {
 				continue
 			}
 			if all[p.Name()] == nil {

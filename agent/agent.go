@@ -1,0 +1,167 @@
+// Package agent owns every loop and every goroutine: sources are fetched, the leader decides, the node acts
+// and looks. Decisions themselves are in reconcile; what is done to the machine is in apply and behind its
+// ports.
+//
+// The loops meet in four places only: what the sources hold (atomic, replaced whole), the store (assignment
+// and reports), bells (channels of capacity one that carry no truth), and the outcomes of chains. Any of them
+// may be killed at any instruction; the next pass goes on from what it finds.
+package agent
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/skerry-dev/skerry/coord"
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/host"
+	"github.com/skerry-dev/skerry/sources"
+)
+
+// Config is what an agent is made of. All fields but Sources and Metrics must be set.
+type Config struct {
+	Node    fleet.Node
+	Version string
+	// DataDir keeps what must survive a restart: templates, what sources and applied sets held. RunDir lies in
+	// memory and keeps the secrets of applied sets.
+	DataDir, RunDir string
+	Store           coord.Store
+	Host            host.Host
+	Volumes         host.Volumes
+	Sources         []Source
+	// Follow: look at the sources by itself, and not only when asked. Act: decide, and change the machine. An
+	// agent does both; apply without an agent only acts, diff does neither.
+	Follow, Act bool
+	Makers      int // how many pods are made or removed at a time; 0: a sensible number
+	Metrics     *Metrics
+	Log         *slog.Logger
+}
+
+// Source is a configured source and when to look at it.
+type Source struct {
+	Name   fleet.SourceName
+	URL    string // for people: no credentials in it
+	Path   string // folder inside the repository, "." for all of it
+	Source sources.Source
+	// Every says how long to wait before the next look, after so many failures in a row.
+	Every func(failures int) time.Duration
+	// MayEmpty says that a source that has nothing in it any more means it.
+	MayEmpty bool
+}
+
+// Agent is one node's agent. Create it with New, then Run it; the other methods may be called while it runs.
+type Agent struct {
+	Config
+
+	held      *holdings
+	templates *templates
+	syncs     map[fleet.SourceName]chan chan Fetch
+	peeks     map[fleet.SourceName]chan chan peeked
+
+	leadBell, nodeBell bell
+	changed            broadcast
+	leadNotes          atomic.Pointer[[]fleet.Note]
+	podman             atomic.Pointer[string] // "" when it answers
+	looked             atomic.Pointer[fleet.Host]
+	watching           atomic.Bool
+	applying           sync.Mutex // one Apply or Delete at a time
+}
+
+// New prepares an agent: it reads what sources and applied sets held when the last one ended, so that the
+// first decision is not made on nothing. It starts no goroutine and touches no network.
+func New(cfg Config) (*Agent, error) {
+	a := &Agent{
+		Config: cfg, templates: newTemplates(cfg.DataDir), syncs: map[fleet.SourceName]chan chan Fetch{},
+		peeks:    map[fleet.SourceName]chan chan peeked{},
+		leadBell: newBell(), nodeBell: newBell(),
+	}
+	a.held = newHoldings()
+	down := "not asked yet"
+	a.podman.Store(&down)
+	a.leadNotes.Store(&[]fleet.Note{})
+	var faults []error
+	for _, s := range cfg.Sources {
+		a.syncs[s.Name] = make(chan chan Fetch)
+		a.peeks[s.Name] = make(chan chan peeked)
+		faults = append(faults, a.remember(s))
+	}
+	faults = append(faults, a.rememberApplied())
+	return a, errors.Join(faults...)
+}
+
+// Run runs all loops until ctx ends, and waits for them: chains that are under way are cut between steps.
+// Containers go on running. The error is nil when ctx ended.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var loops sync.WaitGroup
+	run := func(loop func(context.Context) error) {
+		loops.Go(func() {
+			if err := loop(ctx); err != nil && ctx.Err() == nil {
+				cancel(err)
+			}
+		})
+	}
+	for _, s := range a.Sources {
+		run(func(ctx context.Context) error { return a.follow(ctx, s) })
+	}
+	if a.Act {
+		run(a.lead)
+		run(a.node)
+		run(a.listen)
+	}
+	run(func(ctx context.Context) error {
+		return a.Store.Watch(ctx, func() {
+			a.leadBell.ring()
+			a.changed.ring()
+		})
+	})
+	loops.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
+}
+
+// bell makes a loop look again. It carries no truth; ringing twice is ringing once.
+type bell chan struct{}
+
+func newBell() bell { return make(bell, 1) }
+
+func (b bell) ring() {
+	select {
+	case b <- struct{}{}:
+	default:
+	}
+}
+
+// broadcast tells any number of listeners that something changed. The zero value works.
+type broadcast struct {
+	mu sync.Mutex
+	ch chan struct{}
+}
+
+// next is closed at the next ring.
+func (b *broadcast) next() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch == nil {
+		b.ch = make(chan struct{})
+	}
+	return b.ch
+}
+
+func (b *broadcast) ring() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.ch != nil {
+		close(b.ch)
+		b.ch = nil
+	}
+}
+
+// Changed returns a channel that is closed at the next change of anything that Status shows.
+func (a *Agent) Changed() <-chan struct{} { return a.changed.next() }

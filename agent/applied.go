@@ -1,0 +1,270 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/skerry-dev/skerry/api"
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/sources/manifest"
+)
+
+// What was applied by hand is kept as a set a SOURCE: objects in DataDir, but Secrets in RunDir, which lies in
+// memory. After a reboot those are gone, and what needs them waits until the set is applied again.
+
+func (a *Agent) appliedFile(name fleet.SourceName, secret bool) string {
+	root := a.DataDir
+	if secret {
+		root = a.RunDir
+	}
+	return filepath.Join(root, "applied", fileName(string(name))+".json")
+}
+
+// Apply makes a set desired.
+func (a *Agent) Apply(_ context.Context, set api.Set) error {
+	a.applying.Lock()
+	defer a.applying.Unlock()
+	next, err := a.applied(set)
+	if err != nil {
+		return err
+	}
+	if err := a.refuse(set); err != nil {
+		return err
+	}
+	next.checked = time.Now()
+	return a.take(next)
+}
+
+// refuse says no to objects that a Git source owns: what a push says would be undone at the next sync.
+func (a *Agent) refuse(set api.Set) error {
+	desired := a.held.desired.Load()
+	var owned []string
+	for _, o := range set.Objects {
+		if have, ok := desired.Find(o.ID); ok && slices.ContainsFunc(a.Sources, func(s Source) bool { return s.Name == have.Source }) {
+			owned = append(owned, fmt.Sprintf("%s belongs to source %s (%s, commit %s)", o.ID, have.Source, have.File, have.Revision.Short()))
+		}
+	}
+	if owned == nil {
+		return nil
+	}
+	return &api.Refusal{Text: strings.Join(owned, "\n") + "\nGit is the truth for these: change them there and push"}
+}
+
+// applied is what a set's source would hold after it was applied.
+func (a *Agent) applied(set api.Set) (holding, error) {
+	before, had := a.held.get(set.Name)
+	if !had {
+		before = holding{name: set.Name, applied: true, path: set.Path}
+	}
+	result, err := reading(set)
+	if err != nil {
+		return holding{}, err
+	}
+	if set.Partial { // what it does not mention stays
+		for _, old := range before.objects {
+			if !slices.ContainsFunc(result.Objects, func(o fleet.Object) bool { return o.ID == old.ID }) {
+				result.Objects = append(result.Objects, old)
+			}
+		}
+		slices.SortFunc(result.Objects, func(x, y fleet.Object) int { return x.ID.Compare(y.ID) })
+	}
+	return take(set.Name, set.Revision, result, before, false), nil
+}
+
+// reading is a set as if it had just been read.
+func reading(set api.Set) (manifest.Result, error) {
+	result := manifest.Result{Broken: map[string]bool{}}
+	for _, file := range set.Broken {
+		result.Broken[file] = true
+	}
+	for _, o := range set.Objects {
+		object, err := decode(o)
+		if err != nil {
+			return result, err
+		}
+		result.Objects = append(result.Objects, object)
+	}
+	slices.SortFunc(result.Objects, func(x, y fleet.Object) int { return x.ID.Compare(y.ID) })
+	return result, nil
+}
+
+// take keeps a holding on disk and makes it desired.
+func (a *Agent) take(next holding) error {
+	if err := a.templates.keep(next.objects); err != nil {
+		return err
+	}
+	if err := a.store(next); err != nil {
+		return fmt.Errorf("keep what was applied: %w", err)
+	}
+	a.held.put(next)
+	a.leadBell.ring()
+	a.nodeBell.ring()
+	a.changed.ring()
+	return nil
+}
+
+// Delete makes the objects of a set desired no more.
+func (a *Agent) Delete(_ context.Context, set api.Set) error {
+	a.applying.Lock()
+	defer a.applying.Unlock()
+	if err := a.refuse(set); err != nil {
+		return err
+	}
+	gone := map[fleet.ObjectID]bool{}
+	for _, o := range set.Objects {
+		gone[o.ID] = true
+	}
+	for _, h := range a.held.list() {
+		if !h.applied {
+			continue
+		}
+		left := slices.DeleteFunc(slices.Clone(h.objects), func(o fleet.Object) bool {
+			return gone[o.ID] || (h.name == set.Name && !set.Partial)
+		})
+		if len(left) == len(h.objects) {
+			continue
+		}
+		h.objects, h.notes = left, nil
+		// An empty set stays until its last pod is gone: Decide must know that nothing is wanted of it.
+		if err := a.take(h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stored is a set on disk.
+type stored struct {
+	Name     fleet.SourceName `json:"name"`
+	Revision fleet.Revision   `json:"revision"`
+	Objects  []storedObject   `json:"objects"`
+}
+
+type storedObject struct {
+	api.Object
+	Revision fleet.Revision `json:"revision"`
+}
+
+func (a *Agent) store(h holding) error {
+	parts := map[bool]stored{false: {Name: h.name, Revision: h.revision}, true: {Name: h.name, Revision: h.revision}}
+	for _, o := range h.objects {
+		encoded, err := Encode(o)
+		if err != nil {
+			return err
+		}
+		secret := o.ID.Kind == fleet.KindSecret
+		part := parts[secret]
+		part.Objects = append(part.Objects, storedObject{Object: encoded, Revision: o.Revision})
+		parts[secret] = part
+	}
+	for secret, part := range parts {
+		file := a.appliedFile(h.name, secret)
+		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+			return err
+		}
+		raw, err := json.Marshal(part)
+		if err != nil {
+			return err
+		}
+		if err := writeFile(file, raw); err != nil { // os.CreateTemp makes files 0600
+			return err
+		}
+	}
+	return nil
+}
+
+// rememberApplied reads what was applied before.
+func (a *Agent) rememberApplied() error {
+	entries, err := os.ReadDir(filepath.Join(a.DataDir, "applied"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), ".") {
+			continue
+		}
+		file := filepath.Join(a.DataDir, "applied", e.Name())
+		h, err := readStored(file)
+		if err != nil {
+			return fmt.Errorf("read what was applied: %w; if the file is damaged, remove it and apply again", err)
+		}
+		if len(h.objects) == 0 {
+			if err := os.Remove(file); err != nil {
+				return err
+			}
+		}
+		secrets, err := readStored(a.appliedFile(h.name, true))
+		if err == nil {
+			h.objects = append(h.objects, secrets.objects...)
+			slices.SortFunc(h.objects, func(x, y fleet.Object) int { return x.ID.Compare(y.ID) })
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("read what was applied: %w", err)
+		}
+		a.held.put(h)
+	}
+	return nil
+}
+
+func readStored(file string) (holding, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return holding{}, err
+	}
+	var s stored
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return holding{}, fmt.Errorf("%s: %w", file, err)
+	}
+	h := holding{name: s.Name, revision: s.Revision, applied: true, loaded: true}
+	for _, o := range s.Objects {
+		object, err := decode(o.Object)
+		if err != nil {
+			return holding{}, fmt.Errorf("%s: %w", file, err)
+		}
+		object.Source, object.Revision = s.Name, o.Revision
+		h.objects = append(h.objects, object)
+	}
+	return h, nil
+}
+
+// Encode is an object on its way to an agent or to disk.
+func Encode(o fleet.Object) (api.Object, error) {
+	raw, err := json.Marshal(o.Value)
+	if err != nil {
+		return api.Object{}, fmt.Errorf("encode %s: %w", o.ID, err)
+	}
+	return api.Object{ID: o.ID, File: o.File, Line: o.Line, Value: raw, Template: o.Template}, nil
+}
+
+func decode(o api.Object) (fleet.Object, error) {
+	value, known := map[string]func() runtime.Object{
+		fleet.KindNamespace:  func() runtime.Object { return &corev1.Namespace{} },
+		fleet.KindConfigMap:  func() runtime.Object { return &corev1.ConfigMap{} },
+		fleet.KindSecret:     func() runtime.Object { return &corev1.Secret{} },
+		fleet.KindPod:        func() runtime.Object { return &corev1.Pod{} },
+		fleet.KindReplicaSet: func() runtime.Object { return &appsv1.ReplicaSet{} },
+		fleet.KindDeployment: func() runtime.Object { return &appsv1.Deployment{} },
+	}[o.ID.Kind]
+	if !known {
+		return fleet.Object{}, fmt.Errorf("%s: not a kind that Skerry runs", o.ID)
+	}
+	out := fleet.Object{ID: o.ID, File: o.File, Line: o.Line, Value: value(), Template: o.Template}
+	if err := json.Unmarshal(o.Value, out.Value); err != nil {
+		return fleet.Object{}, fmt.Errorf("%s: what was sent is not one: %w", o.ID, err)
+	}
+	if o.Template != nil {
+		out.Hash = fleet.HashTemplate(o.Template)
+	}
+	return out, nil
+}

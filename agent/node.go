@@ -1,0 +1,341 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"runtime"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skerry-dev/skerry/agent/apply"
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile"
+	"github.com/skerry-dev/skerry/reconcile/pod"
+	"github.com/skerry-dev/skerry/runtime/host"
+	"github.com/skerry-dev/skerry/sources/manifest"
+)
+
+// The rhythm of the node loop.
+const (
+	fullLook  = 30 * time.Second // what events missed is found by then
+	blindLook = 5 * time.Second  // while Podman cannot be reached or no events come
+	// restShare keeps looking from taking the machine: after a look the loop rests so many times as long as
+	// the look took.
+	restShare = 3
+	leastRest = 20 * time.Millisecond
+)
+
+// worker is the node loop: one goroutine owns all of it.
+type worker struct {
+	*Agent
+	runner   *apply.Runner
+	outcomes chan apply.Outcome
+	busy     map[string]underWay
+	attempts map[string]map[string]pod.Attempt // by UID, then container
+	rendered map[fleet.Hash]bool               // templates that were looked for in their commits in vain
+	report   fleet.NodeReport
+}
+
+type underWay struct {
+	goal   fleet.Goal
+	cancel context.CancelFunc
+}
+
+// node acts on the assignment and reports, until ctx ends. Chains under way are cut between steps and waited
+// for.
+func (a *Agent) node(ctx context.Context) error {
+	makers := a.Makers
+	if makers == 0 {
+		makers = max(4, 2*runtime.NumCPU()) // two cores are full at four (podman.md section 3)
+	}
+	w := &worker{
+		Agent: a, outcomes: make(chan apply.Outcome, 16), busy: map[string]underWay{},
+		attempts: map[string]map[string]pod.Attempt{}, rendered: map[fleet.Hash]bool{},
+	}
+	w.runner = &apply.Runner{Host: a.Host, Volumes: a.Volumes, Outcomes: w.outcomes, Makers: make(chan struct{}, makers)}
+	defer w.finish()
+	for {
+		began := time.Now()
+		next, err := w.pass(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		took := time.Since(began)
+		w.podmanIs(err)
+		wait := time.Until(next)
+		if err != nil || !a.watching.Load() {
+			wait = min(wait, blindLook)
+		}
+		if !w.rest(ctx, max(leastRest, restShare*took), wait) {
+			return nil
+		}
+	}
+}
+
+// rest takes outcomes until it is time for the next pass: when a bell rings or an outcome came, but not
+// before least, and after at most wait. It is false when ctx ended.
+func (w *worker) rest(ctx context.Context, least, wait time.Duration) bool {
+	earliest, latest := time.After(least), time.After(max(wait, least))
+	rang, rested := false, false
+	for !(rang && rested) {
+		select {
+		case <-ctx.Done():
+			return false
+		case o := <-w.outcomes:
+			w.took(o)
+			rang = true
+		case <-w.nodeBell:
+			rang = true
+		case <-earliest:
+			rested = true
+		case <-latest:
+			return true
+		}
+	}
+	return true
+}
+
+// finish waits for the chains that are under way.
+func (w *worker) finish() {
+	done := make(chan struct{})
+	go func() {
+		w.runner.Wait()
+		close(done)
+	}()
+	for {
+		select {
+		case <-w.outcomes:
+		case <-done:
+			return
+		}
+	}
+}
+
+// podmanIs logs when Podman goes away and when it comes back.
+func (w *worker) podmanIs(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	before := w.podman.Swap(&text)
+	switch {
+	case *before == text:
+		return
+	case err != nil:
+		w.Log.Error("podman cannot be looked at: containers run on, nothing is changed", "err", err)
+	default:
+		w.Log.Info("podman answers")
+	}
+	w.changed.ring()
+}
+
+// pass looks, plans, starts what is to be done and reports. It returns when to look again at the latest.
+func (w *worker) pass(ctx context.Context) (time.Time, error) {
+	began := time.Now()
+	in, err := w.nodeInput(ctx)
+	if err != nil {
+		return began.Add(fullLook), err
+	}
+	plan := reconcile.Plan(in)
+	w.looked.Store(&in.Host)
+	w.forget(in.Assignment)
+	w.cut(in.Assignment)
+	for _, chain := range plan.Chains {
+		if _, busy := w.busy[chain.UID]; !busy {
+			w.begin(ctx, in, chain)
+		}
+	}
+	w.Metrics.passed("plan", time.Since(began))
+	w.Metrics.pods(plan.Report)
+	if err := w.say(ctx, plan.Report); err != nil {
+		return began.Add(fullLook), err
+	}
+	return fleet.Earliest(began.Add(fullLook), plan.WakeAt), nil
+}
+
+func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
+	// The assignment is read before the host: what it drains and the host no longer has is truly gone.
+	assignment, err := w.Store.Load(ctx)
+	if err != nil {
+		return reconcile.NodeInput{}, err
+	}
+	seen, err := w.look(ctx)
+	if err != nil {
+		return reconcile.NodeInput{}, err
+	}
+	desired := *w.held.desired.Load()
+	busy := make(map[string]bool, len(w.busy))
+	for uid := range w.busy {
+		busy[uid] = true
+	}
+	return reconcile.NodeInput{
+		Node: w.Node, Assignment: assignment, Templates: w.templatesFor(assignment, desired), Desired: desired,
+		Host: seen, Busy: busy, Attempts: w.attempts, Now: time.Now(),
+	}, nil
+}
+
+// look is the machine with the volumes that were written.
+func (a *Agent) look(ctx context.Context) (fleet.Host, error) {
+	seen, err := a.Host.Look(ctx)
+	if err != nil {
+		return fleet.Host{}, err
+	}
+	seen.Volumes, err = a.Volumes.List()
+	return seen, err
+}
+
+// templatesFor are the templates of an assignment's slots. One that is not on disk is rendered from the
+// commit that the slot names, once.
+func (w *worker) templatesFor(assignment fleet.Assignment, desired fleet.Desired) map[fleet.Hash]*corev1.PodTemplateSpec {
+	want := used(assignment, desired)
+	got := w.templates.get(want)
+	for i := range assignment.Slots {
+		s := &assignment.Slots[i]
+		if got[s.Want] != nil || w.rendered[s.Want] {
+			continue
+		}
+		w.rendered[s.Want] = true
+		if objects := w.render(s.Source, s.From); len(objects) > 0 {
+			if err := w.templates.keep(objects); err != nil {
+				w.Log.Warn("templates cannot be kept", "err", err)
+			}
+			got = w.templates.get(want)
+		}
+	}
+	return got
+}
+
+// render reads the objects of one revision of a configured source; none when that is not to be had.
+func (a *Agent) render(source fleet.SourceName, revision fleet.Revision) []fleet.Object {
+	at := slices.IndexFunc(a.Sources, func(s Source) bool { return s.Name == source })
+	if at < 0 {
+		return nil
+	}
+	snapshot, err := a.Sources[at].Source.At(revision)
+	if err != nil {
+		return nil
+	}
+	return manifest.Read(snapshot.Files, snapshot.Dir).Objects
+}
+
+// begin starts a chain.
+func (w *worker) begin(ctx context.Context, in reconcile.NodeInput, chain fleet.Chain) {
+	work := apply.Work{Chain: chain, Desired: in.Desired, Node: in.Node, Seen: in.Host}
+	if at := slices.IndexFunc(in.Assignment.Slots, func(s fleet.Slot) bool { return s.UID == chain.UID }); at >= 0 {
+		work.Slot = in.Assignment.Slots[at]
+		work.Pod = reconcile.PodOf(work.Slot, in.Templates[work.Slot.Want])
+	}
+	chainCtx, cancel := context.WithCancel(ctx)
+	w.busy[chain.UID] = underWay{goal: chain.Goal, cancel: cancel}
+	w.runner.Go(chainCtx, work)
+}
+
+// cut ends chains that start what should stop by now: a pull can take long.
+func (w *worker) cut(assignment fleet.Assignment) {
+	for i := range assignment.Slots {
+		s := &assignment.Slots[i]
+		if b, busy := w.busy[s.UID]; busy && b.goal == fleet.Run && s.Goal == fleet.Drain {
+			b.cancel()
+		}
+	}
+}
+
+// took notes what became of a chain: what failed is not tried again at once.
+func (w *worker) took(o apply.Outcome) {
+	uid := o.Chain.UID
+	w.busy[uid].cancel()
+	delete(w.busy, uid)
+	tries := w.attempts[uid]
+	if tries == nil {
+		tries = map[string]pod.Attempt{}
+	}
+	for _, done := range o.Steps {
+		w.Metrics.stepped(done)
+		s := done.Step
+		if done.Err == nil {
+			w.Log.Info("step", "step", string(s.Verb), "pod", s.Pod.String(), "container", s.Container, "why", s.Why,
+				"took", done.Took.Round(time.Millisecond))
+			if s.Verb != fleet.Pull && s.Verb != fleet.Retire && s.Verb != fleet.Remove {
+				delete(tries, s.Container)
+			}
+			continue
+		}
+		if errors.Is(done.Err, context.Canceled) || errors.Is(done.Err, host.ErrUnavailable) {
+			continue // says nothing about the pod
+		}
+		before := tries[s.Container]
+		a := pod.Attempt{
+			Verb: s.Verb, Image: s.Image, Failures: 1, Last: time.Now(), Text: done.Err.Error(),
+			Conflict: errors.Is(done.Err, host.ErrConflict),
+		}
+		if before.Verb == s.Verb && before.Image == s.Image {
+			a.Failures = before.Failures + 1
+		}
+		tries[s.Container] = a
+		w.Log.Warn("step", "step", string(s.Verb), "pod", s.Pod.String(), "container", s.Container, "failures", a.Failures,
+			"took", done.Took.Round(time.Millisecond), "err", done.Err)
+	}
+	if len(tries) == 0 {
+		delete(w.attempts, uid)
+		return
+	}
+	w.attempts[uid] = tries
+}
+
+// forget drops what was remembered of pods that are no more.
+func (w *worker) forget(assignment fleet.Assignment) {
+	if len(w.attempts) == 0 {
+		return
+	}
+	live := map[string]bool{}
+	for i := range assignment.Slots {
+		live[assignment.Slots[i].UID] = true
+	}
+	for uid := range w.attempts {
+		if !live[uid] {
+			delete(w.attempts, uid)
+		}
+	}
+}
+
+// say reports, if there is anything new to say.
+func (w *worker) say(ctx context.Context, report fleet.NodeReport) error {
+	said := w.report
+	said.At = report.At
+	if reflect.DeepEqual(said, report) {
+		return nil
+	}
+	w.report = report
+	return w.Store.Report(ctx, report)
+}
+
+// listen rings the node's bell at Podman's events. A stream that ends is opened again: at first at once, then
+// at the pace at which the node loop looks without it.
+func (a *Agent) listen(ctx context.Context) error {
+	for {
+		heard := false
+		err := a.Host.Watch(ctx, func() {
+			heard = true
+			a.watching.Store(true)
+			a.nodeBell.ring() // what happened before is for a look to find
+		}, a.nodeBell.ring)
+		a.watching.Store(false)
+		if ctx.Err() != nil {
+			return nil
+		}
+		a.Log.Debug("events ended", "err", err)
+		wait := blindLook
+		if heard {
+			wait = 0
+			a.nodeBell.ring()
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}

@@ -1,0 +1,274 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/sources"
+	"github.com/skerry-dev/skerry/sources/manifest"
+)
+
+// Fetch is what one look at a source brought.
+type Fetch struct {
+	Source   fleet.SourceName
+	Revision fleet.Revision
+	Title    string
+	Err      error
+}
+
+// fetchTimeout bounds one look: a server that went silent is a server that is down.
+const fetchTimeout = 2 * time.Minute
+
+// follow looks at a source again and again.
+func (a *Agent) follow(ctx context.Context, s Source) error {
+	for wait := time.Duration(0); ; {
+		var asked chan Fetch
+		var due <-chan time.Time
+		if a.Follow {
+			due = time.After(wait)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-due:
+		case asked = <-a.syncs[s.Name]:
+		case answer := <-a.peeks[s.Name]:
+			bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
+			snapshot, err := s.Source.Fetch(bounded)
+			cancel()
+			answer <- peeked{snapshot, err}
+			continue // the wait begins anew, with the same length
+		}
+		fetched := a.fetch(ctx, s)
+		if asked != nil {
+			asked <- fetched
+		}
+		now, _ := a.held.get(s.Name)
+		wait = s.Every(now.failures)
+	}
+}
+
+// fetch looks once, and takes over what it finds.
+func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
+	began := time.Now()
+	bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
+	snapshot, err := s.Source.Fetch(bounded)
+	cancel()
+	before, _ := a.held.get(s.Name)
+	next := before
+	switch {
+	case ctx.Err() != nil:
+		return Fetch{Source: s.Name, Err: ctx.Err()}
+	case err != nil:
+		next.err, next.failures = err, before.failures+1
+		if before.err == nil || before.err.Error() != err.Error() {
+			a.Log.Warn("source cannot be fetched", "source", s.Name, "revision", before.revision.Short(), "err", err)
+		}
+	case before.loaded && snapshot.Revision == before.revision && before.title != "":
+		next.err, next.failures, next.checked = nil, 0, began
+	default:
+		next = a.read(s, before, snapshot)
+		next.checked = began
+		if next.err = a.record(next); next.err != nil {
+			next.failures = before.failures + 1
+			a.Log.Error("source cannot be kept", "source", s.Name, "err", next.err)
+		}
+		a.Log.Info("source read", "source", s.Name, "revision", snapshot.Revision.Short(), "title", snapshot.Title,
+			"objects", len(next.objects), "faults", len(next.faults), "took", time.Since(began).Round(time.Millisecond))
+		for _, f := range next.faults {
+			if f.Kind != manifest.Warning {
+				a.Log.Warn("manifest not taken", "source", s.Name, "fault", f.String())
+			}
+		}
+	}
+	if before.err != nil && next.err == nil {
+		a.Log.Info("source answers again", "source", s.Name, "revision", next.revision.Short())
+	}
+	a.Metrics.fetched(next)
+	a.held.put(next)
+	if next.revision != before.revision || !before.loaded {
+		a.leadBell.ring()
+		a.nodeBell.ring()
+	}
+	a.changed.ring()
+	return Fetch{Source: s.Name, Revision: next.revision, Title: next.title, Err: next.err}
+}
+
+// read takes over a snapshot, and what was there before where the snapshot cannot be read.
+func (a *Agent) read(s Source, before holding, snapshot sources.Snapshot) holding {
+	result := manifest.Read(snapshot.Files, snapshot.Dir)
+	next := take(s.Name, snapshot.Revision, result, before, s.MayEmpty)
+	next.url, next.path, next.title = s.URL, s.Path, snapshot.Title
+	return next
+}
+
+// take makes a holding from a reading and what was held before.
+func take(name fleet.SourceName, revision fleet.Revision, result manifest.Result, before holding, mayEmpty bool) holding {
+	for i := range result.Objects {
+		result.Objects[i].Source, result.Objects[i].Revision = name, revision
+	}
+	kept := manifest.Keep(before.objects, result, mayEmpty)
+	next := holding{
+		name: name, revision: revision, loaded: true, objects: kept.Objects, notes: kept.Notes, faults: result.Faults,
+		url: before.url, path: before.path, applied: before.applied, title: before.title,
+	}
+	for id, why := range before.held { // what was not to be had stays so until it is read or known to be gone
+		if !slices.ContainsFunc(next.objects, func(o fleet.Object) bool { return o.ID == id }) && len(result.Broken) > 0 {
+			if next.held == nil {
+				next.held = map[fleet.ObjectID]string{}
+			}
+			next.held[id] = why
+		}
+	}
+	return next
+}
+
+// record is what is kept on disk of a source: which revision each object was last good in. Contents are not:
+// they are read from the source again.
+type record struct {
+	Source   fleet.SourceName                  `json:"source"`
+	Revision fleet.Revision                    `json:"revision"`
+	Objects  map[fleet.ObjectID]fleet.Revision `json:"objects"`
+}
+
+func (a *Agent) recordFile(name fleet.SourceName) string {
+	return filepath.Join(a.DataDir, "sources", fileName(string(name))+".json")
+}
+
+// fileName makes a name that can be a file's, and that differs where names differ.
+func fileName(name string) string {
+	plain := strings.Map(func(r rune) rune {
+		if r == '-' || r == '.' || (r >= '0' && r <= '9') || (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z') {
+			return r
+		}
+		return '_'
+	}, name)
+	if plain == name && !strings.HasPrefix(plain, ".") {
+		return plain
+	}
+	return strings.Trim(plain[max(0, len(plain)-60):], "._") + "-" + fleet.SafeSuffix(name)
+}
+
+// record keeps the templates and the record of what a source holds, before anything is decided on it.
+func (a *Agent) record(h holding) error {
+	if err := a.templates.keep(h.objects); err != nil {
+		return err
+	}
+	r := record{Source: h.name, Revision: h.revision, Objects: map[fleet.ObjectID]fleet.Revision{}}
+	for _, o := range h.objects {
+		r.Objects[o.ID] = o.Revision
+	}
+	raw, err := json.MarshalIndent(r, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(a.DataDir, "sources"), 0o700); err != nil {
+		return err
+	}
+	return writeFile(a.recordFile(h.name), raw)
+}
+
+// remember reads what a source held when the last agent ended, without its server. What cannot be read again
+// is held: left alone as it is.
+func (a *Agent) remember(s Source) error {
+	h := holding{name: s.Name, url: s.URL, path: s.Path}
+	defer func() { a.held.put(h) }()
+	raw, err := os.ReadFile(a.recordFile(s.Name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var r record
+	if err == nil {
+		err = json.Unmarshal(raw, &r)
+	}
+	if err != nil {
+		return fmt.Errorf("read what source %s held: %w; if the file is damaged, remove it", s.Name, err)
+	}
+	revisions := map[fleet.Revision]bool{r.Revision: true}
+	for _, revision := range r.Objects {
+		revisions[revision] = true
+	}
+	good := map[fleet.Revision]map[fleet.ObjectID]fleet.Object{}
+	for revision := range revisions {
+		good[revision] = map[fleet.ObjectID]fleet.Object{}
+		snapshot, err := s.Source.At(revision)
+		if err != nil {
+			continue // its objects are held
+		}
+		result := manifest.Read(snapshot.Files, snapshot.Dir)
+		for _, o := range result.Objects {
+			o.Source, o.Revision = s.Name, revision
+			good[revision][o.ID] = o
+		}
+		if revision == r.Revision {
+			h.faults, h.title = result.Faults, snapshot.Title
+		}
+	}
+	h.loaded, h.revision, h.held = true, r.Revision, map[fleet.ObjectID]string{}
+	for _, id := range slices.SortedFunc(maps.Keys(r.Objects), fleet.ObjectID.Compare) {
+		if o, ok := good[r.Objects[id]][id]; ok {
+			h.objects = append(h.objects, o)
+		} else {
+			h.held[id] = fmt.Sprintf("revision %s of %s, where it was last good, is not to be had", r.Objects[id].Short(), s.Name)
+		}
+	}
+	return nil
+}
+
+// peek looks at a source without taking anything over. It asks the loop that follows the source, which alone
+// may use it.
+func (a *Agent) peek(ctx context.Context, s Source) (sources.Snapshot, error) {
+	answer := make(chan peeked, 1)
+	select {
+	case <-ctx.Done():
+		return sources.Snapshot{}, ctx.Err()
+	case a.peeks[s.Name] <- answer:
+	}
+	select {
+	case <-ctx.Done():
+		return sources.Snapshot{}, ctx.Err()
+	case p := <-answer:
+		return p.snapshot, p.err
+	}
+}
+
+type peeked struct {
+	snapshot sources.Snapshot
+	err      error
+}
+
+// sync looks at sources now, all when name is empty, and returns when what they hold is desired.
+func (a *Agent) sync(ctx context.Context, name fleet.SourceName) ([]Fetch, error) {
+	var out []Fetch
+	for _, s := range a.Sources {
+		if name != "" && s.Name != name {
+			continue
+		}
+		answer := make(chan Fetch, 1)
+		select {
+		case <-ctx.Done():
+			return out, ctx.Err()
+		case a.syncs[s.Name] <- answer:
+		}
+		select {
+		case <-ctx.Done():
+			return out, ctx.Err()
+		case fetched := <-answer:
+			out = append(out, fetched)
+		}
+	}
+	if name != "" && out == nil {
+		return nil, fmt.Errorf("no source is called %s", name)
+	}
+	return out, nil
+}

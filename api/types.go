@@ -1,0 +1,178 @@
+// Package api is what an agent serves on its socket, and the client of it: the Kubernetes REST dialect for
+// lists and gets, and /skerry/v1/ for what is Skerry's own: status, sync, diff, apply, delete, progress.
+//
+// The server reads and asks through Backend; it decides nothing and keeps nothing. The types here are the
+// contract with the commands and with other people's tools. None of them ever holds a secret's value, but
+// for Set, which carries manifests from a command to the agent over the socket (mode 0600).
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile"
+	"github.com/skerry-dev/skerry/reconcile/diff"
+)
+
+// Status is a fleet in one page.
+type Status struct {
+	Node      fleet.NodeName `json:"node"`
+	Version   string         `json:"version"`
+	Podman    string         `json:"podman"` // "ok", or why it cannot be reached
+	Epoch     uint64         `json:"epoch"`
+	Settled   bool           `json:"settled"` // everything is as desired
+	Sources   []SourceStatus `json:"sources"`
+	Workloads []Workload     `json:"workloads"`
+	Pods      []Pod          `json:"pods"`
+	Waiting   []fleet.Note   `json:"waiting,omitempty"` // what keeps it from being settled
+	Notes     []fleet.Note   `json:"notes,omitempty"`
+}
+
+// SourceStatus is how a source is.
+type SourceStatus struct {
+	Name     fleet.SourceName `json:"name"`
+	URL      string           `json:"url,omitempty"` // without credentials
+	Revision fleet.Revision   `json:"revision,omitempty"`
+	Title    string           `json:"title,omitempty"`
+	State    string           `json:"state"` // Synced, Failing (the last fetch did), Faulty (some of it cannot be taken), Unread
+	Checked  time.Time        `json:"checked,omitzero"`
+	Error    string           `json:"error,omitempty"`
+	Objects  int              `json:"objects"`
+	Faults   []Fault          `json:"faults,omitempty"`
+}
+
+// Fault is something wrong in a source.
+type Fault struct {
+	Kind string `json:"kind"` // Error, NotRun or Warning
+	File string `json:"file"`
+	Line int    `json:"line,omitempty"`
+	Text string `json:"text"` // the whole line, file and all
+}
+
+// Workload is a Deployment, a ReplicaSet of its own, or a bare Pod.
+type Workload struct {
+	ID        fleet.ObjectID   `json:"id"`
+	Source    fleet.SourceName `json:"source"`
+	Revision  fleet.Revision   `json:"revision"`
+	File      string           `json:"file,omitempty"`
+	Desired   int32            `json:"desired"`
+	Updated   int32            `json:"updated"`
+	Ready     int32            `json:"ready"`
+	Available int32            `json:"available"`
+	State     string           `json:"state"` // Ready, or Progressing, Stuck, Paused
+}
+
+// Pod is a pod in one line.
+type Pod struct {
+	ID       fleet.PodID    `json:"id"`
+	Node     fleet.NodeName `json:"node"`
+	Owner    fleet.ObjectID `json:"owner"`
+	Phase    string         `json:"phase"` // as kubectl shows it: Running, CrashLoopBackOff, Terminating, …
+	Ready    int            `json:"ready"`
+	Total    int            `json:"total"`
+	Restarts int32          `json:"restarts"`
+	IP       string         `json:"ip,omitempty"`
+	Created  time.Time      `json:"created"`
+}
+
+// Set is what a command read from a SOURCE for the agent.
+type Set struct {
+	Name     fleet.SourceName `json:"name"` // absolute path or URL; "stdin"
+	Revision fleet.Revision   `json:"revision"`
+	Objects  []Object         `json:"objects"`
+	// Broken are files (or folders with a slash behind them, or "" for all) that could not be read whole:
+	// what the set had from them before is kept.
+	Broken []string `json:"broken,omitempty"`
+	// Partial sets add and change; what they had before and have no more is kept.
+	Partial bool `json:"partial,omitempty"`
+	// Path is the set's folder inside its Git work tree, "." for all of it, empty where there is none. A set
+	// whose path is a Git source's path stands for what that source would be after a push.
+	Path string `json:"path,omitempty"`
+}
+
+// Object is one desired object on its way.
+type Object struct {
+	ID       fleet.ObjectID          `json:"id"`
+	File     string                  `json:"file"`
+	Line     int                     `json:"line,omitempty"`
+	Value    json.RawMessage         `json:"value"`
+	Template *corev1.PodTemplateSpec `json:"template,omitempty"` // as written
+}
+
+// Diff is what would change.
+type Diff struct {
+	Against string           `json:"against"` // what it was compared with
+	Objects []ObjectDiff     `json:"objects,omitempty"`
+	Steps   []Step           `json:"steps,omitempty"`
+	Notes   []fleet.Note     `json:"notes,omitempty"`
+	Sources []SourceStatus   `json:"sources,omitempty"`
+	Settled bool             `json:"settled"` // false: the steps do not lead to rest
+	Faults  []Fault          `json:"faults,omitempty"`
+	Set     fleet.SourceName `json:"set,omitempty"`
+}
+
+// Empty reports whether nothing would change.
+func (d Diff) Empty() bool { return len(d.Objects) == 0 && len(d.Steps) == 0 }
+
+// ObjectDiff is how one object would change.
+type ObjectDiff struct {
+	ID     fleet.ObjectID `json:"id"`
+	Change string         `json:"change"` // create, change or delete
+	File   string         `json:"file,omitempty"`
+	Fields []diff.Field   `json:"fields,omitempty"`
+}
+
+// Step is one action on a node.
+type Step struct {
+	Node fleet.NodeName `json:"node"`
+	Verb string         `json:"verb"`
+	Pod  fleet.PodID    `json:"pod"`
+	Text string         `json:"text"`
+}
+
+// Progress is one line of the progress stream.
+type Progress struct {
+	Settled bool         `json:"settled"`
+	Waiting []fleet.Note `json:"waiting,omitempty"`
+	Notes   []fleet.Note `json:"notes,omitempty"`
+}
+
+// Fetched is what a sync fetched of one source.
+type Fetched struct {
+	Source   fleet.SourceName `json:"source"`
+	Revision fleet.Revision   `json:"revision,omitempty"`
+	Title    string           `json:"title,omitempty"`
+	Error    string           `json:"error,omitempty"`
+}
+
+// Backend is what the server shows and asks. All methods are safe for concurrent use.
+type Backend interface {
+	Status(ctx context.Context) (Status, error)
+	// View is the fleet for the Kubernetes dialect, with what is desired and its nodes.
+	View(ctx context.Context) (*reconcile.View, fleet.Desired, []fleet.Node, error)
+	// Diff says what would happen if set were applied; nil: if the sources' newest revisions were.
+	Diff(ctx context.Context, set *Set) (Diff, error)
+	// Changed returns a channel that is closed at the next change of anything that Status shows.
+	Changed() <-chan struct{}
+	Operator
+}
+
+// Operator changes what is desired.
+type Operator interface {
+	// Sync fetches sources now, all when name is empty, and returns when what they hold is desired. It waits
+	// for no pod.
+	Sync(ctx context.Context, name fleet.SourceName) ([]Fetched, error)
+	// Apply makes a set desired. An object that a Git source owns is refused with a *Refusal.
+	Apply(ctx context.Context, set Set) error
+	// Delete makes the objects of a set desired no more.
+	Delete(ctx context.Context, set Set) error
+}
+
+// Refusal is a request that a user must change.
+type Refusal struct{ Text string }
+
+func (r *Refusal) Error() string { return r.Text }

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/spf13/cobra"
+
+	"github.com/skerry-dev/skerry/agent"
+	"github.com/skerry-dev/skerry/api"
+	"github.com/skerry-dev/skerry/runtime/podman"
+)
+
+func agentCommand(o *options) *cobra.Command {
+	var verbose bool
+	cmd := &cobra.Command{
+		Use: "agent", Short: "Run this node's agent, in the foreground", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return o.agent(cmd.Context(), verbose) },
+	}
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
+	return cmd
+}
+
+// gcPercent trades a little of the processor for memory: an agent is idle nearly always, and what it holds is
+// small beside what a rendering leaves behind.
+const gcPercent = 50
+
+// newLog logs for people on a terminal and for machines elsewhere.
+func newLog(w io.Writer, verbose bool) *slog.Logger {
+	level := slog.LevelInfo
+	if verbose {
+		level = slog.LevelDebug
+	}
+	if isTerminal(w) {
+		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+	}
+	return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
+}
+
+func (o *options) agent(ctx context.Context, verbose bool) error {
+	log := newLog(o.err, verbose)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	c, err := o.load()
+	if err != nil {
+		return err
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	p, err := c.build(ctx, wiring{follow: true, act: true, metrics: agent.NewMetrics(registry), log: log})
+	if err != nil {
+		return err
+	}
+	listeners, err := c.listen()
+	if err != nil {
+		return errors.Join(err, p.store.Close())
+	}
+	from := c.file
+	if from == "" {
+		from = "none: defaults"
+	}
+	log.Info("agent starts", "version", version, "node", c.Node.Name, "config", from, "dataDir", c.Node.DataDir,
+		"socket", c.Listen.Socket, "podman", c.Podman.Socket, "sources", len(c.Sources))
+	if len(c.Sources) == 0 {
+		log.Warn("no source is configured: the agent looks after what was applied by hand, and nothing else")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	health := api.Health(p.Agent, metrics)
+	mux := http.NewServeMux()
+	mux.Handle("/", health)
+	for _, prefix := range []string{"/skerry/", "/api/", "/apis/"} {
+		mux.Handle(prefix, api.Handler(p.Agent))
+	}
+	var servers sync.WaitGroup
+	for i, l := range listeners {
+		handler := health // what listens on the network shows health and metrics only
+		if i == 0 {
+			handler = mux
+		}
+		servers.Go(func() {
+			if err := serve(ctx, l, handler); err != nil {
+				log.Error("serving ended", "err", err)
+				cancel()
+			}
+		})
+	}
+	if err := notify("READY=1"); err != nil {
+		log.Warn("systemd cannot be told that the agent is ready", "err", err)
+	}
+	err = p.run(ctx)
+	_ = notify("STOPPING=1")
+	cancel()
+	servers.Wait()
+	log.Info("agent ended; containers run on")
+	return err
+}
+
+// listen opens the agent's socket and, when one is configured, its network address. The data folder's lock
+// says that no other agent has the socket: a file that is there was left by one that was killed.
+func (c config) listen() ([]net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(c.Listen.Socket), 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.Remove(c.Listen.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	socket, err := podman.Listen(c.Listen.Socket)
+	if err != nil {
+		return nil, fmt.Errorf("listen.socket: %w", err)
+	}
+	if c.Listen.Address == "" {
+		return []net.Listener{socket}, nil
+	}
+	var lc net.ListenConfig
+	network, err := lc.Listen(context.Background(), "tcp", c.Listen.Address)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listen.address: %w", err), socket.Close())
+	}
+	return []net.Listener{socket, network}, nil
+}
+
+// serve serves until ctx ends. Streams end with ctx, too.
+func serve(ctx context.Context, l net.Listener, handler http.Handler) error {
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// notify tells systemd, when that started us.
+func notify(state string) error {
+	address := os.Getenv("NOTIFY_SOCKET")
+	if address == "" {
+		return nil
+	}
+	if address[0] == '@' { // an abstract socket
+		address = "\x00" + address[1:]
+	}
+	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: address, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_, err = conn.Write([]byte(state))
+	return err
+}

@@ -1,0 +1,268 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/viper"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/sources/git"
+)
+
+// defaultConfigFile is read when no other is named and it is there.
+const defaultConfigFile = "/etc/skerry/config.yaml"
+
+// config is a node's configuration: the file, over it the environment (SKERRY_NODE_NAME for node.name), over
+// that flags.
+type config struct {
+	Node    nodeConfig     `mapstructure:"node"`
+	Podman  podmanConfig   `mapstructure:"podman"`
+	Listen  listenConfig   `mapstructure:"listen"`
+	Sources []sourceConfig `mapstructure:"sources"`
+
+	file string // where it was read; empty: defaults
+}
+
+type nodeConfig struct {
+	Name    string            `mapstructure:"name"`
+	Labels  map[string]string `mapstructure:"labels"`
+	Address string            `mapstructure:"address"`
+	DataDir string            `mapstructure:"dataDir"`
+}
+
+type podmanConfig struct {
+	Socket string `mapstructure:"socket"`
+}
+
+type listenConfig struct {
+	Socket  string `mapstructure:"socket"`
+	Address string `mapstructure:"address"`
+}
+
+type sourceConfig struct {
+	Name       string        `mapstructure:"name"`
+	URL        string        `mapstructure:"url"`
+	Branch     string        `mapstructure:"branch"`
+	Path       string        `mapstructure:"path"`
+	Interval   time.Duration `mapstructure:"interval"`
+	OnFailure  string        `mapstructure:"onFailure"`
+	AllowEmpty bool          `mapstructure:"allowEmpty"`
+
+	Username             string `mapstructure:"username"`
+	PasswordFile         string `mapstructure:"passwordFile"`
+	TokenFile            string `mapstructure:"tokenFile"`
+	SSHKeyFile           string `mapstructure:"sshKeyFile"`
+	SSHKeyPassphraseFile string `mapstructure:"sshKeyPassphraseFile"`
+	KnownHostsFile       string `mapstructure:"knownHostsFile"`
+	CAFile               string `mapstructure:"caFile"`
+}
+
+// defaultInterval is how often a source is looked at.
+const defaultInterval = 15 * time.Second
+
+// settings are the keys that the environment can set, with their defaults.
+func settings() map[string]string {
+	name, err := os.Hostname()
+	if err != nil {
+		name = "localhost"
+	}
+	return map[string]string{
+		"node.name": strings.ToLower(name), "node.address": defaultAddress(), "node.dataDir": "/var/lib/skerry",
+		"podman.socket": "unix:///run/podman/podman.sock",
+		"listen.socket": "/run/skerry/skerry.sock", "listen.address": "",
+	}
+}
+
+// load reads the configuration. All faults are returned, joined.
+func (o *options) load() (config, error) {
+	v := viper.NewWithOptions(viper.ExperimentalBindStruct())
+	v.SetConfigType("yaml")
+	v.SetEnvPrefix("skerry")
+	v.SetEnvKeyReplacer(strings.NewReplacer(".", "_"))
+	v.AutomaticEnv()
+	for key, value := range settings() {
+		v.SetDefault(key, value)
+	}
+	var c config
+	c.file = o.configFile
+	if c.file == "" {
+		if _, err := os.Stat(defaultConfigFile); err == nil {
+			c.file = defaultConfigFile
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return c, err
+		}
+	}
+	if c.file != "" {
+		v.SetConfigFile(c.file)
+		if err := v.ReadInConfig(); err != nil {
+			return c, fmt.Errorf("read configuration %s: %w", c.file, err)
+		}
+	}
+	if err := v.UnmarshalExact(&c); err != nil {
+		return c, fmt.Errorf("configuration %s: %w", c.file, err)
+	}
+	if o.socket != "" {
+		c.Listen.Socket = o.socket
+	}
+	for i := range c.Sources {
+		if c.Sources[i].Interval == 0 {
+			c.Sources[i].Interval = defaultInterval
+		}
+		c.Sources[i].Path = path.Clean(c.Sources[i].Path)
+	}
+	if err := c.validate(); err != nil {
+		return c, fmt.Errorf("configuration %s:\n%w", c.file, err)
+	}
+	return c, nil
+}
+
+// validate returns all faults, joined.
+func (c config) validate() error {
+	var faults []error
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("  "+format, args...)) }
+	for _, text := range validation.IsDNS1123Subdomain(c.Node.Name) {
+		fault("node.name %q: %s", c.Node.Name, text)
+	}
+	if _, err := netip.ParseAddr(c.Node.Address); err != nil {
+		fault("node.address %q is no IP address", c.Node.Address)
+	}
+	for key, dir := range map[string]string{"node.dataDir": c.Node.DataDir, "listen.socket": c.Listen.Socket} {
+		if !filepath.IsAbs(dir) {
+			fault("%s %q is no absolute path", key, dir)
+		}
+	}
+	if !strings.HasPrefix(c.Podman.Socket, "unix:///") {
+		fault("podman.socket %q is not of the form unix:///path", c.Podman.Socket)
+	}
+	if c.Listen.Address != "" {
+		if _, _, err := net.SplitHostPort(c.Listen.Address); err != nil {
+			fault("listen.address %q is not host:port", c.Listen.Address)
+		}
+	}
+	names := map[string]bool{}
+	for i, s := range c.Sources {
+		at := fmt.Sprintf("sources[%d]", i)
+		if s.Name == "" || len(validation.IsDNS1123Label(s.Name)) > 0 {
+			fault("%s.name %q: lower-case letters, digits and dashes are wanted", at, s.Name)
+		}
+		if names[s.Name] {
+			fault("%s.name %q is given twice", at, s.Name)
+		}
+		names[s.Name] = true
+		if s.Interval < time.Second {
+			fault("%s.interval %s is shorter than a second", at, s.Interval)
+		}
+		if s.OnFailure != "" && s.OnFailure != "hold" {
+			fault("%s.onFailure %q: only hold is known yet", at, s.OnFailure)
+		}
+		if err := s.git("", "", "").Validate(); err != nil {
+			fault("%s: %w", at, err)
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// git is the source for the package that reads it, with the secrets given.
+func (s sourceConfig) git(dir, password, token string) git.Config {
+	return git.Config{
+		Name: fleet.SourceName(s.Name), URL: s.URL, Branch: s.Branch, Path: s.Path, Dir: cmpOr(dir, "/nowhere"),
+		Username: s.Username, Password: password, Token: token, CAFile: s.CAFile,
+		SSHKeyFile: s.SSHKeyFile, KnownHostsFile: s.KnownHostsFile,
+	}
+}
+
+func cmpOr(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// open opens a source with its clone below dir.
+func (s sourceConfig) open(dir string) (*git.Source, error) {
+	var faults []error
+	secret := func(file string) string {
+		if file == "" {
+			return ""
+		}
+		raw, err := os.ReadFile(file)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("source %s: %w", s.Name, err))
+		}
+		return strings.TrimSpace(string(raw))
+	}
+	cfg := s.git(dir, secret(s.PasswordFile), secret(s.TokenFile))
+	cfg.SSHKeyPassphrase = secret(s.SSHKeyPassphraseFile)
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	return git.Open(cfg)
+}
+
+// node is this machine for the fleet.
+func (c config) node() fleet.Node {
+	labels := map[string]string{
+		"kubernetes.io/hostname": c.Node.Name, "kubernetes.io/os": "linux", "kubernetes.io/arch": runtime.GOARCH,
+	}
+	for k, v := range c.Node.Labels {
+		labels[k] = v
+	}
+	return fleet.Node{
+		Name: fleet.NodeName(c.Node.Name), Labels: labels, Address: c.Node.Address,
+		Allocatable: corev1.ResourceList{
+			corev1.ResourceCPU:    *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
+			corev1.ResourceMemory: *resource.NewQuantity(memory(), resource.BinarySI),
+		},
+	}
+}
+
+// memory is how much the machine has, in bytes; 0 where it does not say.
+func memory() int64 {
+	raw, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0
+	}
+	for line := range strings.Lines(string(raw)) {
+		var kib int64
+		if n, _ := fmt.Sscanf(line, "MemTotal: %d kB", &kib); n == 1 {
+			return kib << 10
+		}
+	}
+	return 0
+}
+
+// defaultAddress is the one from which packets to the outside would leave, the first that is not loopback
+// where there is no such route, and loopback where there is nothing else.
+func defaultAddress() string {
+	var d net.Dialer
+	conn, err := d.Dial("udp", "192.0.2.1:9") //nolint:noctx // sends nothing: it only asks for the route
+	if err == nil {
+		defer conn.Close()
+		if a, ok := conn.LocalAddr().(*net.UDPAddr); ok {
+			return a.IP.String()
+		}
+	}
+	addresses, _ := net.InterfaceAddrs()
+	at := slices.IndexFunc(addresses, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.IsGlobalUnicast()
+	})
+	if at < 0 {
+		return "127.0.0.1"
+	}
+	return addresses[at].(*net.IPNet).IP.String()
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/skerry-dev/skerry/agent"
+	"github.com/skerry-dev/skerry/api"
+	"github.com/skerry-dev/skerry/coord/local"
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/podman"
+	"github.com/skerry-dev/skerry/runtime/volume"
+	"github.com/skerry-dev/skerry/sources/git"
+)
+
+// parts is an agent with what it stands on.
+type parts struct {
+	*agent.Agent
+	store   *local.Store
+	machine *podman.Machine
+	service *podman.Service // nil when somebody else looks after Podman
+}
+
+// wiring says what an agent in this process is for.
+type wiring struct {
+	follow, act bool
+	metrics     *agent.Metrics
+	log         *slog.Logger
+}
+
+// build makes an agent. It takes the data folder's lock: one process a node.
+func (c config) build(ctx context.Context, w wiring) (*parts, error) {
+	if err := os.MkdirAll(c.Node.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w (are you root?)", err)
+	}
+	store, err := local.Open(filepath.Join(c.Node.DataDir, "skerry.db"))
+	if errors.Is(err, local.ErrInUse) {
+		return nil, fmt.Errorf("another skerry runs on this node with the data folder %s, and a node has one agent: "+
+			"talk to that one through its socket (--socket), or stop it first", c.Node.DataDir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &parts{store: store, machine: podman.New(c.Podman.Socket)}
+	if err := p.assemble(ctx, c, w); err != nil {
+		return nil, errors.Join(err, store.Close())
+	}
+	return p, nil
+}
+
+func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
+	if err := p.machine.Ping(ctx); err != nil {
+		w.log.Info("no podman answers: podman system service is started and looked after", "socket", c.Podman.Socket)
+		if p.service, err = podman.NewService(c.Podman.Socket, w.log); err != nil {
+			return err
+		}
+	}
+	runDir := filepath.Dir(c.Listen.Socket)
+	volumes := &volume.Store{Disk: filepath.Join(c.Node.DataDir, "pods"), Memory: filepath.Join(runDir, "memory", "pods")}
+	if err := os.MkdirAll(runDir, 0o700); err != nil {
+		return err
+	}
+	cfg := agent.Config{
+		Node: c.node(), Version: version, DataDir: c.Node.DataDir, RunDir: filepath.Join(volumes.Memory, ".agent"),
+		Store: p.store, Host: p.machine, Volumes: volumes, Follow: w.follow, Act: w.act, Metrics: w.metrics, Log: w.log,
+	}
+	if err := volumes.Prepare(); err != nil {
+		return err
+	}
+	for _, s := range c.Sources {
+		source, err := s.open(filepath.Join(c.Node.DataDir, "sources", s.Name))
+		if err != nil {
+			return fmt.Errorf("source %s: %w", s.Name, err)
+		}
+		cfg.Sources = append(cfg.Sources, agent.Source{
+			Name: fleet.SourceName(s.Name), URL: git.Redact(s.URL), Path: s.Path, Source: source, MayEmpty: s.AllowEmpty,
+			Every: func(failures int) time.Duration { return git.Next(s.Interval, failures, rand.Float64()) },
+		})
+	}
+	var err error
+	p.Agent, err = agent.New(cfg)
+	return err
+}
+
+// run runs the agent until ctx ends, with Podman where that is ours to run, and closes the store.
+func (p *parts) run(ctx context.Context) error {
+	serviceCtx, stopService := context.WithCancel(context.WithoutCancel(ctx))
+	var service sync.WaitGroup
+	if p.service != nil {
+		service.Go(func() { p.service.Run(serviceCtx) })
+	}
+	err := p.Agent.Run(ctx)
+	stopService()
+	service.Wait()
+	return errors.Join(err, p.store.Close())
+}
+
+// backend is an agent, in another process or in this one.
+type backend interface {
+	Status(ctx context.Context) (api.Status, error)
+	Diff(ctx context.Context, set *api.Set) (api.Diff, error)
+	Sync(ctx context.Context, name fleet.SourceName) ([]api.Fetched, error)
+	Apply(ctx context.Context, set api.Set) error
+	Delete(ctx context.Context, set api.Set) error
+	Follow(ctx context.Context, tell func(api.Progress) error) error
+}
+
+// inProcess is an agent in this process.
+type inProcess struct{ *parts }
+
+// Follow tells how far things are.
+func (p inProcess) Follow(ctx context.Context, tell func(api.Progress) error) error {
+	return api.Follow(ctx, p.Agent, tell)
+}
+
+// connect finds the node's agent, or runs one in this process for as long as do takes. alone tells do that
+// nobody looks after things when it returns.
+func (o *options) connect(ctx context.Context, act bool, do func(ctx context.Context, b backend, alone bool) error) error {
+	c, err := o.load()
+	if err != nil {
+		return err
+	}
+	client := api.NewClient(c.Listen.Socket)
+	if _, err := client.Status(ctx); err == nil {
+		return do(ctx, client, false)
+	} else if !errors.Is(err, api.ErrNoAgent) {
+		return err
+	}
+	p, err := c.build(ctx, wiring{act: act, log: slog.New(slog.NewTextHandler(o.err, &slog.HandlerOptions{Level: slog.LevelError}))})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- p.run(ctx)
+		cancel()
+	}()
+	err = do(ctx, inProcess{p}, true)
+	cancel()
+	if ranErr := <-ended; ranErr != nil {
+		return ranErr
+	}
+	return err
+}

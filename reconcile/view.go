@@ -1,0 +1,271 @@
+package reconcile
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile/workload"
+)
+
+// View is a fleet as Kubernetes would show it: what is desired beside what is.
+type View struct {
+	in        FleetInput
+	templates map[fleet.Hash]*corev1.PodTemplateSpec
+	members   map[fleet.ObjectID][]workload.Member
+	owned     map[fleet.ObjectID][]workload.Generation
+	reports   map[string]*fleet.PodReport
+}
+
+// NewView makes a view. in.Previous is the assignment in force. templates may be nil when no pods or
+// ReplicaSets are asked for.
+func NewView(in FleetInput, templates map[fleet.Hash]*corev1.PodTemplateSpec) *View {
+	v := &View{in: in, templates: templates, reports: map[string]*fleet.PodReport{}}
+	for i := range in.Reports {
+		for j := range in.Reports[i].Pods {
+			v.reports[in.Reports[i].Pods[j].UID] = &in.Reports[i].Pods[j]
+		}
+	}
+	v.members = members(in.Previous.Slots, v.reports)
+	v.owned = generations(in.Previous.Sets, v.members, in.Desired, in.Now)
+	return v
+}
+
+// Waiting says what keeps the fleet from being as desired, one note a workload; nothing when all is as it
+// should be. A node that has not acted on the assignment yet is something to wait for, too.
+func (v *View) Waiting() []fleet.Note {
+	var notes []fleet.Note
+	add := func(about fleet.ObjectID, format string, args ...any) {
+		notes = append(notes, fleet.Note{About: about, Text: fmt.Sprintf(format, args...)})
+	}
+	for source, revision := range v.in.Desired.Revisions {
+		if v.in.Previous.Revisions[source] != revision {
+			add(fleet.ObjectID{}, "%s at %s is not decided on yet", source, revision.Short())
+		}
+	}
+	for _, report := range v.in.Reports {
+		if report.Epoch < v.in.Previous.Epoch {
+			add(fleet.ObjectID{Kind: fleet.KindNode, Name: string(report.Node)}, "has not acted on the newest assignment yet")
+		}
+	}
+	if len(v.in.Reports) == 0 {
+		add(fleet.ObjectID{}, "no node has reported yet")
+	}
+	for object, d := range fleet.Each[*appsv1.Deployment](v.in.Desired) {
+		rolling := workload.Rolling{Object: object, Sets: v.owned[object.ID]}
+		if d.Spec.Paused || rolling.Complete(d) {
+			continue
+		}
+		s := v.deploymentStatus(object, d)
+		add(object.ID, "%d of %d pods updated, %d available%s", s.UpdatedReplicas, *d.Spec.Replicas, s.AvailableReplicas, v.why(object.ID))
+	}
+	for object, rs := range fleet.Each[*appsv1.ReplicaSet](v.in.Desired) {
+		if c := v.count(object.ID, rs.Spec.MinReadySeconds); c.Available != *rs.Spec.Replicas || c.Active != *rs.Spec.Replicas {
+			add(object.ID, "%d of %d pods available%s", c.Available, *rs.Spec.Replicas, v.why(object.ID))
+		}
+	}
+	for object := range fleet.Each[*corev1.Pod](v.in.Desired) {
+		if !slices.ContainsFunc(v.members[object.ID], upToDate(object.Hash)) {
+			add(object.ID, "not ready%s", v.why(object.ID))
+		}
+	}
+	for i := range v.in.Previous.Slots {
+		if s := &v.in.Previous.Slots[i]; s.Goal == fleet.Drain {
+			add(s.Pod.Object(), "stopping")
+		}
+	}
+	slices.SortFunc(notes, fleet.Note.Compare)
+	return notes
+}
+
+func upToDate(want fleet.Hash) func(workload.Member) bool {
+	return func(m workload.Member) bool {
+		if m.Slot.Goal != fleet.Run || m.Slot.Want != want || m.Report == nil {
+			return false
+		}
+		_, ready := m.Report.ReadySince()
+		return ready || m.Report.Status.Phase == corev1.PodSucceeded
+	}
+}
+
+// why is the first reason why a container of an owner's pods waits.
+func (v *View) why(owner fleet.ObjectID) string {
+	owners := []fleet.ObjectID{owner}
+	for _, g := range v.owned[owner] {
+		owners = append(owners, g.ID)
+	}
+	for _, id := range owners {
+		for _, m := range v.members[id] {
+			if m.Report == nil {
+				continue
+			}
+			for _, c := range m.Report.Status.ContainerStatuses {
+				if w := c.State.Waiting; w != nil && w.Reason != "ContainerCreating" {
+					return fmt.Sprintf(" (%s: %s: %s)", m.Slot.Pod.Name, w.Reason, w.Message)
+				}
+			}
+		}
+	}
+	return ""
+}
+
+func (v *View) count(set fleet.ObjectID, minReady int32) workload.Counts {
+	return workload.Count(v.members[set], time.Duration(minReady)*time.Second, v.in.Now)
+}
+
+// Deployments are the desired Deployments with their status, in the order of their IDs.
+func (v *View) Deployments() []appsv1.Deployment {
+	var list []appsv1.Deployment
+	for object, d := range fleet.Each[*appsv1.Deployment](v.in.Desired) {
+		out := *d.DeepCopy()
+		out.APIVersion, out.Kind = "apps/v1", fleet.KindDeployment
+		out.UID = types.UID(fleet.DeriveUID("deployment", object.ID.String()))
+		out.Status = v.deploymentStatus(object, d)
+		annotate(&out.ObjectMeta, "skerry.dev/source", string(object.Source))
+		annotate(&out.ObjectMeta, "skerry.dev/revision", string(object.Revision))
+		for _, g := range v.owned[object.ID] {
+			if g.Want == object.Hash {
+				annotate(&out.ObjectMeta, "deployment.kubernetes.io/revision", strconv.FormatInt(g.Number, 10))
+				out.CreationTimestamp = metav1.Time{Time: g.Created}
+			}
+		}
+		list = append(list, out)
+	}
+	return list
+}
+
+func annotate(m *metav1.ObjectMeta, key, value string) {
+	if m.Annotations == nil {
+		m.Annotations = map[string]string{}
+	}
+	m.Annotations[key] = value
+}
+
+func (v *View) deploymentStatus(object fleet.Object, d *appsv1.Deployment) appsv1.DeploymentStatus {
+	var s appsv1.DeploymentStatus
+	for _, g := range v.owned[object.ID] {
+		s.Replicas += g.Active
+		s.ReadyReplicas += g.Ready
+		s.AvailableReplicas += g.Available
+		if g.Want == object.Hash {
+			s.UpdatedReplicas += g.Active
+		}
+	}
+	s.UnavailableReplicas = max(*d.Spec.Replicas-s.AvailableReplicas, 0)
+	_, unavailable := workload.Fenceposts(d)
+	available := appsv1.DeploymentCondition{Type: appsv1.DeploymentAvailable, Status: corev1.ConditionFalse, Reason: "MinimumReplicasUnavailable"}
+	if s.AvailableReplicas >= *d.Spec.Replicas-unavailable {
+		available.Status, available.Reason = corev1.ConditionTrue, "MinimumReplicasAvailable"
+	}
+	s.Conditions = append(s.Conditions, available)
+	at := slices.IndexFunc(v.in.Previous.Rollouts, func(r fleet.Rollout) bool { return r.ID == object.ID })
+	if at < 0 {
+		return s
+	}
+	rollout := v.in.Previous.Rollouts[at]
+	progressing := appsv1.DeploymentCondition{
+		Type: appsv1.DeploymentProgressing, Status: corev1.ConditionTrue, Reason: rollout.Reason,
+		LastUpdateTime: metav1.Time{Time: rollout.Progress}, LastTransitionTime: metav1.Time{Time: rollout.Progress},
+	}
+	switch rollout.Reason {
+	case "ProgressDeadlineExceeded":
+		progressing.Status = corev1.ConditionFalse
+	case "DeploymentPaused", "DeploymentResumed":
+		progressing.Status = corev1.ConditionUnknown
+	}
+	s.Conditions = append(s.Conditions, progressing)
+	if rollout.Collisions > 0 {
+		s.CollisionCount = &rollout.Collisions
+	}
+	return s
+}
+
+// ReplicaSets are all sets with their status, in the order of their IDs. A set whose template is not to be
+// had shows an empty one.
+func (v *View) ReplicaSets() []appsv1.ReplicaSet {
+	var list []appsv1.ReplicaSet
+	for _, set := range v.in.Previous.Sets {
+		c := v.count(set.ID, set.MinReady)
+		rs := appsv1.ReplicaSet{
+			TypeMeta: metav1.TypeMeta{APIVersion: "apps/v1", Kind: fleet.KindReplicaSet},
+			ObjectMeta: metav1.ObjectMeta{
+				Namespace: set.ID.Namespace, Name: set.ID.Name, UID: types.UID(set.UID), CreationTimestamp: metav1.Time{Time: set.Created},
+			},
+			Spec: appsv1.ReplicaSetSpec{Replicas: &set.Replicas, MinReadySeconds: set.MinReady},
+			Status: appsv1.ReplicaSetStatus{
+				Replicas: c.Active, FullyLabeledReplicas: c.Active, ReadyReplicas: c.Ready, AvailableReplicas: c.Available,
+			},
+		}
+		annotate(&rs.ObjectMeta, "skerry.dev/source", string(set.Source))
+		annotate(&rs.ObjectMeta, "skerry.dev/revision", string(set.From))
+		if template := v.templates[set.Want]; template != nil {
+			rs.Spec.Template = *template.DeepCopy()
+			rs.Labels = rs.Spec.Template.Labels
+		}
+		if set.Owner != (fleet.ObjectID{}) {
+			v.ofDeployment(&rs, set)
+		} else if own, ok := fleet.Lookup[*appsv1.ReplicaSet](v.in.Desired, set.ID); ok {
+			rs.Labels, rs.Spec.Selector = own.Labels, own.Spec.Selector
+		}
+		list = append(list, rs)
+	}
+	return list
+}
+
+// ofDeployment adds what the Deployment controller would have put on a set of its own.
+func (v *View) ofDeployment(rs *appsv1.ReplicaSet, set fleet.Set) {
+	annotate(&rs.ObjectMeta, "deployment.kubernetes.io/revision", strconv.FormatInt(set.Number, 10))
+	annotate(&rs.ObjectMeta, "deployment.kubernetes.io/desired-replicas", strconv.Itoa(int(set.Recorded)))
+	controller := true
+	rs.OwnerReferences = []metav1.OwnerReference{{
+		APIVersion: "apps/v1", Kind: set.Owner.Kind, Name: set.Owner.Name, Controller: &controller,
+		UID: types.UID(fleet.DeriveUID("deployment", set.Owner.String())),
+	}}
+	if rs.Labels == nil {
+		rs.Labels = map[string]string{}
+	}
+	rs.Labels[fleet.LabelTemplateHash] = set.Label
+	if d, ok := fleet.Lookup[*appsv1.Deployment](v.in.Desired, set.Owner); ok {
+		rs.Spec.Selector = d.Spec.Selector.DeepCopy()
+		if rs.Spec.Selector.MatchLabels == nil {
+			rs.Spec.Selector.MatchLabels = map[string]string{}
+		}
+		rs.Spec.Selector.MatchLabels[fleet.LabelTemplateHash] = set.Label
+	}
+}
+
+// Pods are all pods of the assignment with what their nodes report, in the order of their IDs.
+func (v *View) Pods() []corev1.Pod {
+	var list []corev1.Pod
+	for _, slot := range v.in.Previous.Slots {
+		p := PodOf(slot, v.templates[slot.Want])
+		if p == nil {
+			p = PodOf(slot, &corev1.PodTemplateSpec{})
+		}
+		p = p.DeepCopy()
+		p.APIVersion, p.Kind = "v1", fleet.KindPod
+		annotate(&p.ObjectMeta, "skerry.dev/source", string(slot.Source))
+		annotate(&p.ObjectMeta, "skerry.dev/revision", string(slot.From))
+		if slot.Goal == fleet.Drain {
+			p.DeletionTimestamp = &metav1.Time{Time: slot.Drained}
+			p.DeletionGracePeriodSeconds = p.Spec.TerminationGracePeriodSeconds
+		}
+		p.Status.Phase = corev1.PodPending
+		if r := v.reports[slot.UID]; r != nil {
+			p.Status = *r.Status.DeepCopy()
+		}
+		list = append(list, *p)
+	}
+	slices.SortFunc(list, func(a, b corev1.Pod) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	return list
+}

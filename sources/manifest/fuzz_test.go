@@ -1,0 +1,113 @@
+package manifest
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+	"sigs.k8s.io/yaml"
+)
+
+// FuzzRead: reading never panics, is the same twice, takes each document or says why not, and what a good
+// object is written back as has the same hash.
+func FuzzRead(f *testing.F) {
+	golden, err := filepath.Glob("testdata/*.txtar")
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, name := range golden {
+		archive, err := txtar.ParseFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range archive.Files {
+			if file.Name == "want" {
+				continue
+			}
+			for _, doc := range strings.Split(string(file.Data), "\n---\n") {
+				f.Add([]byte(doc))
+			}
+		}
+	}
+	f.Add([]byte("a: &a [*a]"))
+	f.Add([]byte("? {a: b}\n: c"))
+	f.Add([]byte(bareDeployment))
+	_ = filepath.WalkDir("testdata/tree", func(name string, d os.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			if data, err := os.ReadFile(name); err == nil {
+				f.Add(data)
+			}
+		}
+		return nil
+	})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		fsys := fstest.MapFS{"a.yaml": {Data: data}, "b.json": {Data: data}}
+		r := Read(fsys, ".")
+		if diff := cmp.Diff(summary(r), summary(Read(fsys, "."))); diff != "" {
+			t.Fatal(diff)
+		}
+		for _, fault := range r.Faults {
+			if fault.Text == "" || fault.File == "" || fault.Line < 0 {
+				t.Errorf("an empty fault: %+v", fault)
+			}
+		}
+		for _, o := range r.Objects {
+			if o.Template == nil {
+				continue
+			}
+			// The template is the object as written; everything else of it is not hashed.
+			written := map[string]any{"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": map[string]any{"name": "again"},
+				"spec": map[string]any{"selector": map[string]any{"matchLabels": o.Template.Labels}, "template": o.Template}}
+			text, err := yaml.Marshal(written)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := Read(fstest.MapFS{"a.yaml": {Data: text}}, ".")
+			if len(again.Objects) != 1 {
+				continue // a Pod may be what the template of a ReplicaSet may not
+			}
+			if again.Objects[0].Hash != o.Hash {
+				t.Errorf("written back, the hash is another:\n%s", text)
+			}
+		}
+	})
+}
+
+// FuzzKustomization: rendering never panics outside of kustomize, is the same twice, asks for nothing in
+// the network and starts nothing.
+func FuzzKustomization(f *testing.F) {
+	for _, name := range []string{"testdata/kustomize.txtar", "testdata/kustomize_errors.txtar"} {
+		archive, err := txtar.ParseFile(name)
+		if err != nil {
+			f.Fatal(err)
+		}
+		for _, file := range archive.Files {
+			if slices.Contains(names, filepath.Base(file.Name)) {
+				f.Add(file.Data, []byte("{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}"))
+			}
+		}
+	}
+	f.Add([]byte("generators: [a.yaml]"), []byte("{apiVersion: builtin, kind: SecretGenerator, metadata: {name: a}, literals: [a=b]}"))
+	f.Add([]byte("transformers: [a.yaml]\nresources: [b]"), []byte("{apiVersion: builtin, kind: PrefixTransformer, metadata: {name: a}, prefix: a, fieldSpecs: [{path: metadata/name}]}"))
+	http.DefaultTransport = noNetwork{f}
+	f.Setenv("PATH", "")
+	f.Fuzz(func(t *testing.T, kustomization, file []byte) {
+		fsys := fstest.MapFS{"kustomization.yaml": {Data: kustomization}, "a.yaml": {Data: file},
+			"b/kustomization.yaml": {Data: []byte("resources: [c.yaml]")}, "b/c.yaml": {Data: []byte(bareDeployment)}}
+		r := Read(fsys, ".")
+		if diff := cmp.Diff(summary(r), summary(Read(fsys, "."))); diff != "" {
+			t.Fatal(diff)
+		}
+		for _, fault := range r.Faults {
+			if strings.Contains(fault.Text, "git' program") || strings.Contains(fault.Text, "clon") || strings.Contains(fault.Text, "exec") {
+				t.Error(fault)
+			}
+		}
+	})
+}

@@ -1,0 +1,103 @@
+package manifest
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/rogpeppe/go-internal/txtar"
+)
+
+var update = flag.Bool("update", false, "write what is read into the golden files")
+
+// files turns the files of an archive into a file system. The file want is not one of them.
+func files(a *txtar.Archive) fstest.MapFS {
+	fsys := fstest.MapFS{}
+	for _, f := range a.Files {
+		if f.Name != "want" {
+			fsys[f.Name] = &fstest.MapFile{Data: f.Data}
+		}
+	}
+	return fsys
+}
+
+// summary is a result as the golden files have it.
+func summary(r Result) string {
+	var b strings.Builder
+	for _, o := range r.Objects {
+		fmt.Fprintf(&b, "%s from %s:%d\n", o.ID, o.File, o.Line)
+	}
+	for _, f := range r.Faults {
+		fmt.Fprintf(&b, "%s %s\n", f.Kind, f)
+	}
+	for _, key := range slices.Sorted(maps.Keys(r.Broken)) {
+		fmt.Fprintf(&b, "broken %q\n", key)
+	}
+	return b.String()
+}
+
+// TestGolden reads each testdata/*.txtar and compares objects, faults and broken files with its file want.
+// A first line "dir: x" of its comment says which folder to read.
+func TestGolden(t *testing.T) {
+	t.Parallel()
+	names, err := filepath.Glob("testdata/*.txtar")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no golden files: %v", err)
+	}
+	for _, name := range names {
+		t.Run(strings.TrimSuffix(filepath.Base(name), ".txtar"), func(t *testing.T) {
+			t.Parallel()
+			archive, err := txtar.ParseFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := "."
+			if line, _, _ := strings.Cut(string(archive.Comment), "\n"); strings.HasPrefix(line, "dir: ") {
+				dir = strings.TrimPrefix(line, "dir: ")
+			}
+			got := summary(Read(files(archive), dir))
+			at := slices.IndexFunc(archive.Files, func(f txtar.File) bool { return f.Name == "want" })
+			if *update {
+				if at < 0 {
+					archive.Files, at = append(archive.Files, txtar.File{Name: "want"}), len(archive.Files)
+				}
+				archive.Files[at].Data = []byte(got)
+				if err := os.WriteFile(name, txtar.Format(archive), 0o666); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if at < 0 {
+				t.Fatal("no file want: run with -update")
+			}
+			if diff := cmp.Diff(string(archive.Files[at].Data), got); diff != "" {
+				t.Errorf("want (-) and got (+) differ:\n%s", diff)
+			}
+		})
+	}
+}
+
+// golden compares a text with a file.
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(name, []byte(got), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("want (-) and got (+) differ:\n%s", diff)
+	}
+}

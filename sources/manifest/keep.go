@@ -1,0 +1,58 @@
+package manifest
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+// Kept is what a source should be taken to hold now, given what it held before.
+type Kept struct {
+	Objects []fleet.Object // in the order of their IDs
+	// Notes say of each object that is kept in an older version why.
+	Notes []fleet.Note
+}
+
+// Keep joins a reading with what the same source last held in good form: an object that could not be read
+// keeps its last good version, and only what is known to be gone goes. A source that has nothing at all any
+// more keeps everything, unless mayEmpty says that this may be meant.
+//
+// Objects in result must have Source and Revision set already.
+func Keep(before []fleet.Object, result Result, mayEmpty bool) Kept {
+	kept := Kept{Objects: slices.Clone(result.Objects)}
+	refused := map[fleet.ObjectID]Fault{}
+	for _, f := range result.Faults {
+		if f.Kind != Warning && f.Object != (fleet.ObjectID{}) {
+			if _, told := refused[f.Object]; !told {
+				refused[f.Object] = f
+			}
+		}
+	}
+	emptied := len(result.Objects) == 0 && !mayEmpty
+	for _, old := range before {
+		if _, read := slices.BinarySearchFunc(result.Objects, old.ID, compareID); read {
+			continue
+		}
+		fault, isRefused := refused[old.ID]
+		var why string
+		switch {
+		case isRefused:
+			why = fault.String()
+		case result.Lost(old.File):
+			why = old.File + " could not be read"
+		case emptied:
+			why = "the source has nothing in it any more; if that is meant, set allowEmpty on it"
+		default:
+			continue
+		}
+		kept.Objects = append(kept.Objects, old)
+		kept.Notes = append(kept.Notes, fleet.Note{
+			About: old.ID, Text: fmt.Sprintf("kept as of %s: %s", old.Revision.Short(), why),
+		})
+	}
+	slices.SortFunc(kept.Objects, func(a, b fleet.Object) int { return a.ID.Compare(b.ID) })
+	return kept
+}
+
+func compareID(o fleet.Object, id fleet.ObjectID) int { return o.ID.Compare(id) }

@@ -1,0 +1,74 @@
+package manifest
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+// kind is one that Skerry runs.
+type kind struct {
+	apiVersion string
+	global     bool // has no namespace
+	empty      func() runtime.Object
+}
+
+// kinds are the kinds that Skerry runs, by name.
+var kinds = map[string]kind{
+	fleet.KindNamespace:  {"v1", true, func() runtime.Object { return new(corev1.Namespace) }},
+	fleet.KindConfigMap:  {"v1", false, func() runtime.Object { return new(corev1.ConfigMap) }},
+	fleet.KindSecret:     {"v1", false, func() runtime.Object { return new(corev1.Secret) }},
+	fleet.KindPod:        {"v1", false, func() runtime.Object { return new(corev1.Pod) }},
+	fleet.KindReplicaSet: {"apps/v1", false, func() runtime.Object { return new(appsv1.ReplicaSet) }},
+	fleet.KindDeployment: {"apps/v1", false, func() runtime.Object { return new(appsv1.Deployment) }},
+}
+
+// later are the kinds that Skerry will run, by name with their API group.
+var later = map[string]string{
+	"Service": "", "PersistentVolumeClaim": "", "PersistentVolume": "", "ResourceQuota": "", "LimitRange": "",
+	"Endpoints": "", "ReplicationController": "", "Node": "", "PodTemplate": "",
+	"StatefulSet": "apps", "DaemonSet": "apps", "ControllerRevision": "apps",
+	"Job": "batch", "CronJob": "batch",
+	"Ingress": "networking.k8s.io", "IngressClass": "networking.k8s.io", "NetworkPolicy": "networking.k8s.io",
+	"EndpointSlice":           "discovery.k8s.io",
+	"HorizontalPodAutoscaler": "autoscaling",
+	"PodDisruptionBudget":     "policy",
+	"PriorityClass":           "scheduling.k8s.io",
+	"StorageClass":            "storage.k8s.io",
+}
+
+// former are the API groups in which kinds of today used to be.
+var former = map[string]bool{"extensions": true, "apps": true, "batch": true, "policy": true}
+
+// unknownKind says in a sentence why a kind is not taken, and whether that is a mistake of the user's.
+func unknownKind(apiVersion, name string) (FaultKind, string) {
+	group, _, ok := strings.Cut(apiVersion, "/")
+	if !ok {
+		group = ""
+	}
+	if k, ok := kinds[name]; ok && (former[group] || group == "") {
+		return Error, fmt.Sprintf("%s is not in %s: write apiVersion: %s", name, apiVersion, k.apiVersion)
+	}
+	if home, ok := later[name]; ok && (home == group || former[group]) {
+		return NotRun, fmt.Sprintf("%s is not run yet: the object is left out", name)
+	}
+	if near := nearestKind(name); near != "" && (group == "" || former[group]) {
+		return Error, fmt.Sprintf("unknown kind %q, did you mean %q?", name, near)
+	}
+	return NotRun, fmt.Sprintf("%s (%s) is not run by Skerry: the object is left out", name, apiVersion)
+}
+
+// nearestKind returns the kind that Skerry runs and that a name misspells, or nothing.
+func nearestKind(name string) string {
+	if _, ok := kinds[name]; ok {
+		return ""
+	}
+	return nearest(name, slices.Sorted(maps.Keys(kinds)))
+}
