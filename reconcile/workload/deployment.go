@@ -433,13 +433,14 @@ func (r *Rolling) progress(d *appsv1.Deployment) {
 	if d.Spec.Paused {
 		return
 	}
+	// What was decided is counted and not what nodes report of it: deciding again must see no progress.
 	var updated, old, ready, available int32
 	at := r.current()
 	for i := range r.Sets {
 		if i == at {
-			updated = r.Sets[i].Active
+			updated = r.Sets[i].Replicas
 		} else {
-			old += r.Sets[i].Active
+			old += r.Sets[i].Replicas
 		}
 		ready += r.Sets[i].Ready
 		available += r.Sets[i].Available
