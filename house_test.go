@@ -23,10 +23,11 @@ const module = "github.com/skerry-dev/skerry"
 // floors is the one direction of imports: a package may import packages of its own room (top-level folder) and of
 // rooms on a lower floor, nothing beside it and nothing above.
 //
-//	cmd ─▶ agent, api ─▶ { reconcile, sources, coord, runtime } ─▶ fleet
+//	cmd ─▶ agent ─▶ api ─▶ { reconcile, sources, coord, runtime } ─▶ fleet
 var floors = map[string]int{
-	"cmd":   3,
-	"agent": 2, "api": 2,
+	"cmd":   4,
+	"agent": 3,
+	"api":   2,
 	"reconcile": 1, "sources": 1, "coord": 1, "runtime": 1,
 	"fleet": 0,
 }

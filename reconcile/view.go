@@ -46,19 +46,6 @@ func (v *View) Waiting() []fleet.Note {
 	add := func(about fleet.ObjectID, format string, args ...any) {
 		notes = append(notes, fleet.Note{About: about, Text: fmt.Sprintf(format, args...)})
 	}
-	for source, revision := range v.in.Desired.Revisions {
-		if v.in.Previous.Revisions[source] != revision {
-			add(fleet.ObjectID{}, "%s at %s is not decided on yet", source, revision.Short())
-		}
-	}
-	for _, report := range v.in.Reports {
-		if report.Epoch < v.in.Previous.Epoch {
-			add(fleet.ObjectID{Kind: fleet.KindNode, Name: string(report.Node)}, "has not acted on the newest assignment yet")
-		}
-	}
-	if len(v.in.Reports) == 0 {
-		add(fleet.ObjectID{}, "no node has reported yet")
-	}
 	for object, d := range fleet.Each[*appsv1.Deployment](v.in.Desired) {
 		rolling := workload.Rolling{Object: object, Sets: v.owned[object.ID]}
 		if d.Spec.Paused || rolling.Complete(d) {
@@ -82,7 +69,32 @@ func (v *View) Waiting() []fleet.Note {
 			add(s.Pod.Object(), "stopping")
 		}
 	}
+	if len(notes) == 0 { // what these say is soon seen, unless there is nothing else to see
+		notes = v.unsaid()
+	}
 	slices.SortFunc(notes, fleet.Note.Compare)
+	return notes
+}
+
+// unsaid is what was not decided on, acted on or reported yet.
+func (v *View) unsaid() []fleet.Note {
+	var notes []fleet.Note
+	add := func(about fleet.ObjectID, format string, args ...any) {
+		notes = append(notes, fleet.Note{About: about, Text: fmt.Sprintf(format, args...)})
+	}
+	for source, revision := range v.in.Desired.Revisions {
+		if v.in.Previous.Revisions[source] != revision {
+			add(fleet.ObjectID{}, "%s at %s is not decided on yet", source, revision.Short())
+		}
+	}
+	for _, report := range v.in.Reports {
+		if report.Epoch < v.in.Previous.Epoch {
+			add(fleet.ObjectID{Kind: fleet.KindNode, Name: string(report.Node)}, "has not acted on the newest assignment yet")
+		}
+	}
+	if len(v.in.Reports) == 0 {
+		add(fleet.ObjectID{}, "no node has reported yet")
+	}
 	return notes
 }
 
