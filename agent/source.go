@@ -74,7 +74,7 @@ func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
 		if before.err == nil || before.err.Error() != err.Error() {
 			a.Log.Warn("source cannot be fetched", "source", s.Name, "revision", before.revision.Short(), "err", err)
 		}
-	case before.loaded && snapshot.Revision == before.revision && before.title != "":
+	case !before.checked.IsZero() && snapshot.Revision == before.revision: // the first look of a life reads: settings may have changed
 		next.err, next.failures, next.checked = nil, 0, began
 	default:
 		next = a.read(s, before, snapshot)

@@ -141,3 +141,10 @@ func (c *Client) Follow(ctx context.Context, tell func(Progress) error) error {
 		}
 	}
 }
+
+// NextChange blocks until something that Status shows may have changed since the call began, or ctx ends. It
+// may return early.
+func (c *Client) NextChange(ctx context.Context) error {
+	_, err := ask[struct{}](ctx, c, http.MethodGet, "/skerry/v1/changed", nil, nil)
+	return err
+}

@@ -21,6 +21,7 @@ func Handler(b Backend) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /skerry/v1/status", s.status)
 	mux.HandleFunc("GET /skerry/v1/progress", s.progress)
+	mux.HandleFunc("GET /skerry/v1/changed", s.change)
 	mux.HandleFunc("POST /skerry/v1/sync", s.sync)
 	mux.HandleFunc("POST /skerry/v1/diff", s.diff)
 	mux.HandleFunc("POST /skerry/v1/apply", s.apply)
@@ -61,6 +62,19 @@ type server struct{ Backend }
 func (s *server) status(w http.ResponseWriter, r *http.Request) {
 	status, err := s.Status(r.Context())
 	answer(w, status, err)
+}
+
+// longestPoll is how long a client is left waiting for a change before it is told to ask again.
+const longestPoll = time.Second
+
+// change answers at the next change.
+func (s *server) change(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-r.Context().Done():
+	case <-s.Changed():
+	case <-time.After(longestPoll):
+	}
+	answer(w, struct{}{}, nil)
 }
 
 func (s *server) sync(w http.ResponseWriter, r *http.Request) {

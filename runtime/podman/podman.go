@@ -9,8 +9,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
+	"net"
 	"net/netip"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -102,9 +105,18 @@ func kind(ctx context.Context, err error) error {
 		return kindOf(answer.ResponseCode, answer.Message)
 	case ctx.Err() != nil:
 		return ctx.Err()
-	default:
+	case unreachable(err):
 		return fmt.Errorf("%w: %w", host.ErrUnavailable, err)
+	default: // what a stream of answers said, for one: Podman is there, and does not do it
+		return errors.New(strings.TrimSpace(err.Error()))
 	}
+}
+
+// unreachable reports whether a request got no whole answer.
+func unreachable(err error) bool {
+	var request *url.Error
+	var network net.Error
+	return errors.As(err, &request) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 func kindOf(code int, text string) error {

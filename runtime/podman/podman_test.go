@@ -1,0 +1,43 @@
+package podman_test
+
+import (
+	"os/exec"
+	"testing"
+
+	"github.com/skerry-dev/skerry/internal/lab"
+	"github.com/skerry-dev/skerry/runtime/host"
+	"github.com/skerry-dev/skerry/runtime/host/hosttest"
+	"github.com/skerry-dev/skerry/runtime/podman"
+	"github.com/skerry-dev/skerry/runtime/volume"
+)
+
+// machine is real Podman with somebody at its command line.
+type machine struct {
+	*podman.Machine
+	*testing.T
+	lab *lab.Service
+}
+
+func (m machine) Kill(container string, _ int32) error {
+	_, err := m.lab.CLIErr(m.T, "kill", "--signal=KILL", container)
+	return err
+}
+
+func (m machine) Pause(id string) error {
+	if exec.CommandContext(m.Context(), "podman", "pod", "exists", id).Run() == nil {
+		_, err := m.lab.CLIErr(m.T, "pod", "pause", id)
+		return err
+	}
+	_, err := m.lab.CLIErr(m.T, "pause", id)
+	return err
+}
+
+func TestConformance(t *testing.T) {
+	s := lab.Podman(t)
+	image := lab.Image(t, s)
+	t.Cleanup(func() { s.Reset(t) })
+	m := podman.New(s.URL())
+	hosttest.Run(t, func(t *testing.T) (host.Host, host.Volumes, string) {
+		return machine{m, t, s}, &volume.Store{Disk: t.TempDir(), Memory: "/dev/shm/skerry-test"}, image
+	})
+}
