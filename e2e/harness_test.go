@@ -8,7 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -183,11 +185,11 @@ func (w *world) commit(title string) {
 // start starts the agent and returns when it serves.
 func (w *world) start() {
 	w.t.Helper()
-	log, err := os.OpenFile(filepath.Join(w.dir, "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	logFile, err := os.OpenFile(filepath.Join(w.dir, "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.log = log
+	w.log = logFile
 	notify := filepath.Join(w.dir, "notify")
 	_ = os.Remove(notify)
 	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: notify, Net: "unixgram"})
@@ -196,7 +198,7 @@ func (w *world) start() {
 	}
 	defer conn.Close()
 	cmd := exec.CommandContext(context.WithoutCancel(w.t.Context()), w.binary, "agent", "--config", filepath.Join(w.dir, "config.yaml"))
-	cmd.Stderr = log
+	cmd.Stderr = logFile
 	cmd.Env = append(os.Environ(), "NOTIFY_SOCKET="+notify)
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
@@ -351,13 +353,10 @@ func newCounter(t testing.TB, target, path string) *counter {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.Out.URL.Scheme, r.Out.URL.Host = "http", "podman"
 		},
-		Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", target)
-		}},
+		Transport:     unixTransport(target),
 		FlushInterval: -1,
 		ErrorHandler:  func(rw http.ResponseWriter, _ *http.Request, _ error) { panic(http.ErrAbortHandler) },
-		ErrorLog:      nil,
+		ErrorLog:      log.New(io.Discard, "", 0), // tests break connections on purpose
 	}
 	listener, err := net.Listen("unix", path)
 	if err != nil {

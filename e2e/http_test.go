@@ -1,7 +1,9 @@
 package e2e_test
 
 import (
+	"context"
 	"io"
+	"net"
 	"net/http"
 	"testing"
 )
@@ -23,4 +25,12 @@ func get(t testing.TB, ip, path string) string {
 		return ""
 	}
 	return string(body)
+}
+
+// unixTransport reaches a server behind a unix socket.
+func unixTransport(path string) *http.Transport {
+	return &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", path)
+	}}
 }

@@ -146,6 +146,16 @@ func (s *Service) Kill(t testing.TB) {
 	s.cmd = nil
 }
 
+// Pid is the service's process, 0 while it is down.
+func (s *Service) Pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return 0
+	}
+	return s.cmd.Process.Pid
+}
+
 // Log returns what the service has written so far.
 func (s *Service) Log(t testing.TB) string {
 	t.Helper()
