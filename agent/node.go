@@ -23,9 +23,12 @@ const (
 	fullLook  = 30 * time.Second // what events missed is found by then
 	blindLook = 5 * time.Second  // while Podman cannot be reached or no events come
 	// restShare keeps looking from taking the machine: after a look the loop rests so many times as long as
-	// the look took.
+	// the look took, but not longer than mostRest: a look is slow when somebody else holds Podman's locks, too.
 	restShare = 3
 	leastRest = 20 * time.Millisecond
+	mostRest  = 500 * time.Millisecond
+	// lookTimeout is after how long a look is given up: Podman hangs, and a user should be told.
+	lookTimeout = time.Minute
 )
 
 // worker is the node loop: one goroutine owns all of it.
@@ -69,7 +72,7 @@ func (a *Agent) node(ctx context.Context) error {
 		if err != nil || !a.watching.Load() {
 			wait = min(wait, blindLook)
 		}
-		if !w.rest(ctx, max(leastRest, restShare*took), wait) {
+		if !w.rest(ctx, min(max(leastRest, restShare*took), mostRest), wait) {
 			return nil
 		}
 	}
@@ -179,7 +182,9 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 
 // look is the machine with the volumes that were written.
 func (a *Agent) look(ctx context.Context) (fleet.Host, error) {
-	seen, err := a.Host.Look(ctx)
+	bounded, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	seen, err := a.Host.Look(bounded)
 	if err != nil {
 		return fleet.Host{}, err
 	}
