@@ -54,14 +54,6 @@ func (h *holdings) put(n holding) {
 	h.merge()
 }
 
-// drop forgets a source.
-func (h *holdings) drop(name fleet.SourceName) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	delete(h.all, name)
-	h.merge()
-}
-
 func (h *holdings) merge() {
 	desired, notes := merge(slices.Collect(maps.Values(h.all)))
 	h.desired.Store(&desired)

@@ -18,11 +18,8 @@ func (a *Agent) lead(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = a.decide(lease)
+		err = a.decide(lease) //nolint:contextcheck // the lease's context is the one that counts
 		lease.Release()
-		if ctx.Err() != nil {
-			return nil
-		}
 		if err != nil && !errors.Is(err, coord.ErrLost) {
 			return err
 		}

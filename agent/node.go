@@ -64,7 +64,7 @@ func (a *Agent) node(ctx context.Context) error {
 		began := time.Now()
 		next, err := w.pass(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return ctx.Err()
 		}
 		took := time.Since(began)
 		w.podmanIs(err)
@@ -329,7 +329,7 @@ func (a *Agent) listen(ctx context.Context) error {
 		}, a.nodeBell.ring)
 		a.watching.Store(false)
 		if ctx.Err() != nil {
-			return nil
+			return ctx.Err()
 		}
 		a.Log.Debug("events ended", "err", err)
 		wait := blindLook

@@ -37,7 +37,7 @@ func binary(t testing.TB, version string) string {
 	if path, ok := built.paths[version]; ok {
 		return path
 	}
-	dir, err := os.MkdirTemp("", "skerry-e2e-bin-")
+	dir, err := os.MkdirTemp("", "skerry-e2e-bin-") //nolint:usetesting // shared by all tests of the binary, removed by TestMain
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +358,8 @@ func newCounter(t testing.TB, target, path string) *counter {
 		ErrorHandler:  func(rw http.ResponseWriter, _ *http.Request, _ error) { panic(http.ErrAbortHandler) },
 		ErrorLog:      log.New(io.Discard, "", 0), // tests break connections on purpose
 	}
-	listener, err := net.Listen("unix", path)
+	var lc net.ListenConfig
+	listener, err := lc.Listen(t.Context(), "unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}

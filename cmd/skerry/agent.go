@@ -71,7 +71,7 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 	if err != nil {
 		return err
 	}
-	listeners, err := c.listen()
+	listeners, err := c.listen(ctx)
 	if err != nil {
 		return errors.Join(err, p.store.Close())
 	}
@@ -119,7 +119,7 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 
 // listen opens the agent's socket and, when one is configured, its network address. The data folder's lock
 // says that no other agent has the socket: a file that is there was left by one that was killed.
-func (c config) listen() ([]net.Listener, error) {
+func (c config) listen(ctx context.Context) ([]net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(c.Listen.Socket), 0o700); err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func (c config) listen() ([]net.Listener, error) {
 		return []net.Listener{socket}, nil
 	}
 	var lc net.ListenConfig
-	network, err := lc.Listen(context.Background(), "tcp", c.Listen.Address)
+	network, err := lc.Listen(ctx, "tcp", c.Listen.Address)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen.address: %w", err), socket.Close())
 	}

@@ -77,7 +77,7 @@ func Open(name string) (*Source, error) {
 		return nil, fmt.Errorf("read %s: %w", full, err)
 	}
 	s := &Source{path: full, dir: "."}
-	top := real
+	var top string
 	switch {
 	case about.Mode().IsRegular():
 		top, s.only = filepath.Dir(real), filepath.Base(real)

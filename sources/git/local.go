@@ -85,7 +85,7 @@ func (l *local) pull(ctx context.Context, want plumbing.Hash, into *clone) error
 // walk copies a commit and what it needs, what is needed first, so that an object is never in the clone
 // without what it leads to, wherever the copying is cut off.
 type walk struct {
-	ctx  context.Context
+	ctx  context.Context //nolint:containedctx // a walk is one call's, cut into methods
 	from storer.EncodedObjectStorer
 	into *filesystem.Storage
 	has  func(plumbing.Hash) bool

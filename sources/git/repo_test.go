@@ -140,7 +140,7 @@ func fails(t *testing.T, s *Source, err, kind error, words ...string) {
 	var all func(error) string
 	all = func(err error) string {
 		text := fmt.Sprintf("%v %+v %#v", err, err, err.Error())
-		if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // walks the tree itself
+		if many, ok := err.(interface{ Unwrap() []error }); ok {
 			for _, e := range many.Unwrap() {
 				text += all(e)
 			}

@@ -22,7 +22,7 @@ import (
 var (
 	quiet       = log.New(io.Discard, "", 0)
 	execPath, _ = func() (string, error) {
-		out, err := exec.Command("git", "--exec-path").Output() //nolint:noctx // before any test
+		out, err := exec.Command("git", "--exec-path").Output()
 		return strings.TrimSpace(string(out)), err
 	}()
 )

@@ -180,7 +180,7 @@ func (t *tree) blob(h plumbing.Hash) ([]byte, error) {
 
 // lost is the error for an object that a commit names and the clone cannot read.
 func (t *tree) lost(err error) error {
-	return fmt.Errorf("the clone in %s is damaged and is replaced with the next fetch (%v)", t.source.cfg.Dir, err)
+	return fmt.Errorf("the clone in %s is damaged and is replaced with the next fetch (%w)", t.source.cfg.Dir, err)
 }
 
 // Open opens a file or folder. A file's content is in memory from then on.

@@ -3,6 +3,7 @@ package manifest
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -16,7 +17,7 @@ func jsonDocuments(c chunk) []document {
 	var out []document
 	for {
 		n, err := r.value(0)
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out
 		}
 		if err != nil {
@@ -49,7 +50,7 @@ func (r *jsonReader) fault(err error) *badText {
 	if line := templateLine(r.chunk); line > 0 {
 		return &badText{line, "is a template ({{ … }}), not a manifest: render it first"}
 	}
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return &badText{r.here(), "is not JSON: it ends too early"}
 	}
 	return &badText{r.here(), "is not JSON: " + err.Error()}
@@ -137,7 +138,7 @@ func (r *jsonReader) object(n *node, depth int) error {
 
 // unexpected says that the end of the text inside a value is not the end of the values.
 func unexpected(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF
 	}
 	return err

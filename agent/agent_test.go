@@ -1,0 +1,419 @@
+package agent_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/skerry-dev/skerry/agent"
+	"github.com/skerry-dev/skerry/api"
+	"github.com/skerry-dev/skerry/coord/local"
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/host/hosttest"
+	"github.com/skerry-dev/skerry/sources"
+	"github.com/skerry-dev/skerry/sources/manifest"
+)
+
+// repository is a source in memory whose revisions are set by the test.
+type repository struct {
+	mu      sync.Mutex
+	trees   map[fleet.Revision]fs.FS
+	newest  fleet.Revision
+	err     error
+	fetches []time.Time
+}
+
+func (r *repository) push(revision fleet.Revision, tree fs.FS) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.trees == nil {
+		r.trees = map[fleet.Revision]fs.FS{}
+	}
+	r.trees[revision], r.newest = tree, revision
+}
+
+func (r *repository) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = err
+}
+
+func (r *repository) Fetch(context.Context) (sources.Snapshot, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.fetches = append(r.fetches, time.Now())
+	if r.err != nil {
+		return sources.Snapshot{}, r.err
+	}
+	return sources.Snapshot{Revision: r.newest, Files: r.trees[r.newest], Dir: "."}, nil
+}
+
+func (r *repository) At(revision fleet.Revision) (sources.Snapshot, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	tree, ok := r.trees[revision]
+	if !ok {
+		return sources.Snapshot{}, fs.ErrNotExist
+	}
+	return sources.Snapshot{Revision: revision, Files: tree, Dir: "."}, nil
+}
+
+// world is an agent on a machine in memory.
+type world struct {
+	*agent.Agent
+	t       *testing.T
+	machine *hosttest.Host
+	repo    *repository
+	dir     string
+	stop    func()
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, machine: hosttest.New(), repo: &repository{}, dir: t.TempDir()}
+	w.machine.AddImage("app:1", "app:2")
+	w.repo.push("r0", fstest.MapFS{})
+	return w
+}
+
+// interval is how often the source is looked at; failures double it.
+const interval = 10 * time.Second
+
+// run starts an agent, which stops when the test ends or the returned world's stop is called.
+func (w *world) run() {
+	w.t.Helper()
+	store, err := local.Open(filepath.Join(w.dir, "store.db"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.Agent, err = agent.New(agent.Config{
+		Node: fleet.Node{Name: "n1", Address: "10.0.0.1"}, DataDir: w.dir, RunDir: filepath.Join(w.dir, "run"),
+		Store: store, Host: w.machine, Volumes: w.machine.Volumes, Follow: true, Act: true, Log: slog.New(slog.DiscardHandler),
+		Sources: []agent.Source{{Name: "home", Path: ".", Source: w.repo, Every: func(failures int) time.Duration {
+			return interval << failures
+		}}},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(w.t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Agent.Run(ctx) }()
+	w.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			w.t.Errorf("the agent ended with %v", err)
+		}
+		if err := store.Close(); err != nil {
+			w.t.Error(err)
+		}
+	})
+	w.t.Cleanup(w.stop)
+}
+
+func (w *world) status() api.Status {
+	w.t.Helper()
+	s, err := w.Status(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+// after lets time pass, and what it brings.
+func after(d time.Duration) {
+	time.Sleep(d) // in a bubble
+	synctest.Wait()
+}
+
+func tree(files ...string) fstest.MapFS {
+	m := fstest.MapFS{}
+	for i, text := range files {
+		m[fmt.Sprintf("f%d.yaml", i)] = &fstest.MapFile{Data: []byte(text)}
+	}
+	return m
+}
+
+func pod(name, image, more string) string {
+	return fmt.Sprintf("apiVersion: v1\nkind: Pod\nmetadata: {name: %s}\nspec:\n  containers: [{name: main, image: '%s', imagePullPolicy: IfNotPresent}]\n%s", name, image, more)
+}
+
+// TestCrashBackoff follows a container that always ends at once for an hour: restarts come after 0, 10, 20,
+// 40, 80, 160 and then always 300 seconds (semantics 2.2), also across restarts of the agent.
+func TestCrashBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.machine.Behave("app:1", hosttest.Process{Ends: true, Code: 1})
+		w.repo.push("r1", tree(pod("crasher", "app:1", "")))
+		w.run()
+		began := time.Now()
+		var starts []time.Duration
+		seen := 0
+		for time.Since(began) < 25*time.Minute {
+			after(time.Second)
+			if n := w.machine.Calls("StartContainer"); n > seen {
+				seen = n
+				for range n - len(starts) {
+					starts = append(starts, time.Since(began).Round(5*time.Second))
+				}
+				if n == 4 { // the series is in the containers' labels, not in the agent
+					w.stop()
+					w.run()
+				}
+			}
+		}
+		want := []time.Duration{0, 0, 10, 30, 70, 150, 310, 610, 910, 1210}
+		for i := range want {
+			want[i] *= time.Second
+		}
+		if diff := cmp.Diff(want, starts); diff != "" {
+			t.Fatalf("starts (wanted -, had +):\n%s", diff)
+		}
+	})
+}
+
+// TestImageBackoff: pulls that fail are tried again after 10, 20, 40 … 300 seconds, and do not hold up others.
+func TestImageBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.repo.push("r1", tree(pod("waits", "nowhere:1", ""), pod("runs", "app:1", "")))
+		w.run()
+		began := time.Now()
+		var pulls []time.Duration
+		for time.Since(began) < 20*time.Minute {
+			after(time.Second)
+			for n := w.machine.Calls("Pull") - 1; n > len(pulls); { // one is for the pod that runs
+				pulls = append(pulls, time.Since(began).Round(5*time.Second))
+			}
+		}
+		want := []time.Duration{0, 10, 30, 70, 150, 310, 610, 910}
+		for i := range want {
+			want[i] *= time.Second
+		}
+		if diff := cmp.Diff(want, pulls); diff != "" {
+			t.Fatalf("pulls (wanted -, had +):\n%s", diff)
+		}
+		w.machine.AddImage("nowhere:1")
+		after(5 * time.Minute)
+		if s := w.status(); !s.Settled {
+			t.Fatalf("not settled: %v", s.Waiting)
+		}
+	})
+}
+
+// TestSlowPull: a pull that takes an hour holds up its own pod only, and not the end of that.
+func TestSlowPull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.machine.Publish("slow:1", time.Hour)
+		w.repo.push("r1", tree(pod("slow", "slow:1", "")))
+		w.run()
+		after(time.Minute)
+		w.repo.push("r2", tree(pod("slow", "slow:1", ""), pod("quick", "app:1", "")))
+		after(time.Minute)
+		if s := w.status(); len(s.Pods) != 2 || s.Pods[0].Phase != "Running" || s.Pods[1].Phase != "ContainerCreating" {
+			t.Fatalf("pods: %+v", s.Pods)
+		}
+		w.repo.push("r3", tree(pod("quick", "app:1", "")))
+		after(time.Minute)
+		if s := w.status(); len(s.Pods) != 1 || !s.Settled {
+			t.Fatalf("a pod that was pulling does not go: %+v, waiting for %v", s.Pods, s.Waiting)
+		}
+	})
+}
+
+// TestReplacedPodWaitsForItsImage: a bare pod that changes is not stopped before the image of what follows it
+// is there.
+func TestReplacedPodWaitsForItsImage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.repo.push("r1", tree(pod("one", "app:1", "")))
+		w.run()
+		after(time.Minute)
+		w.machine.Publish("big:1", 10*time.Minute)
+		w.repo.push("r2", tree(pod("one", "big:1", "  hostname: other\n")))
+		after(5 * time.Minute)
+		if s := w.status(); len(s.Pods) != 1 || s.Pods[0].Ready != 1 {
+			t.Fatalf("the old pod should still run: %+v", s.Pods)
+		}
+		after(10 * time.Minute)
+		if s := w.status(); !s.Settled || len(s.Pods) != 1 || s.Pods[0].Ready != 1 {
+			t.Fatalf("the new pod should run: %+v, waiting for %v", s.Pods, s.Waiting)
+		}
+		if n := w.machine.Calls("Pull"); n != 3 { // the first, the one before the stop, the look before the start
+			t.Errorf("%d pulls", n)
+		}
+	})
+}
+
+// TestFullLook: what no event told of is found within 30 seconds, and a watch that broke does not matter.
+func TestFullLook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.repo.push("r1", tree(pod("one", "app:1", "")))
+		w.run()
+		after(time.Minute)
+		if err := w.machine.Limit("default_one_main", fleet.Limits{Memory: 1 << 20, Shares: 2}); err != nil {
+			t.Fatal(err)
+		}
+		after(31 * time.Second)
+		if w.machine.Calls("LimitContainer") != 1 {
+			t.Fatal("limits changed by hand were not found by the full look")
+		}
+		w.machine.BreakWatch()
+		after(time.Second)
+		if err := w.machine.Delete("default_one_main"); err != nil {
+			t.Fatal(err)
+		}
+		after(2 * time.Second)
+		if s := w.status(); !s.Settled {
+			t.Fatalf("not healed after the watch broke: %v", s.Waiting)
+		}
+	})
+}
+
+// TestPodmanAway: without Podman nothing is changed and it is said; when it is back, work goes on.
+func TestPodmanAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.repo.push("r1", tree(pod("one", "app:1", "")))
+		w.run()
+		after(time.Minute)
+		w.machine.Down()
+		w.repo.push("r2", tree(pod("one", "app:1", ""), pod("two", "app:1", "")))
+		after(10 * time.Minute)
+		if s := w.status(); s.Podman == "ok" {
+			t.Fatal("nobody says that Podman is away")
+		}
+		w.machine.Up()
+		after(20 * time.Second)
+		if s := w.status(); s.Podman != "ok" || !s.Settled || len(s.Pods) != 2 {
+			t.Fatalf("podman %q, pods %+v, waiting for %v", s.Podman, s.Pods, s.Waiting)
+		}
+		if n := w.machine.Calls("CreatePod"); n != 2 {
+			t.Errorf("%d pods were made, want 2", n)
+		}
+	})
+}
+
+// TestSourceFails: the last good revision stays, looks become rarer, and it is said.
+func TestSourceFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.repo.push("r1", tree(pod("one", "app:1", "")))
+		w.run()
+		after(time.Minute)
+		w.repo.fail(errors.New("the server is on fire"))
+		before := len(w.repo.fetches)
+		after(20 * time.Minute)
+		s := w.status()
+		if s.Sources[0].State != "Failing" || !strings.Contains(s.Sources[0].Error, "on fire") || s.Sources[0].Revision != "r1" || len(s.Pods) != 1 {
+			t.Fatalf("source %+v, pods %+v", s.Sources[0], s.Pods)
+		}
+		// 10 s doubled each time: 20, 40 … reach 20 minutes in seven steps.
+		if n := len(w.repo.fetches) - before; n < 5 || n > 8 {
+			t.Errorf("%d looks in 20 minutes at a server that is down", n)
+		}
+		w.repo.fail(nil)
+		w.repo.push("r2", tree(pod("one", "app:2", "")))
+		if _, err := w.Sync(t.Context(), "home"); err != nil {
+			t.Fatal(err)
+		}
+		after(time.Minute)
+		if s := w.status(); s.Sources[0].State != "Synced" || s.Sources[0].Revision != "r2" || !s.Settled {
+			t.Fatalf("source %+v, waiting for %v", s.Sources[0], s.Waiting)
+		}
+	})
+}
+
+// TestLostRevisionIsHeld: an object that is broken now, and whose last good revision is gone, is left alone.
+func TestLostRevisionIsHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.repo.push("r1", tree(pod("one", "app:1", "")))
+		w.run()
+		after(time.Minute)
+		w.repo.push("r2", tree(strings.Replace(pod("one", "app:1", ""), "image:", "imge:", 1)))
+		after(time.Minute)
+		w.stop()
+		delete(w.repo.trees, "r1")
+		writes := w.machine.Writes()
+		w.run()
+		after(10 * time.Minute)
+		if s := w.status(); len(s.Pods) != 1 || s.Pods[0].Phase != "Running" || s.Sources[0].State != "Faulty" {
+			t.Fatalf("pods %+v, source %+v", s.Pods, s.Sources[0])
+		}
+		if now := w.machine.Writes(); now != writes {
+			t.Errorf("%d calls changed something:\n%v", now-writes, w.machine.Journal())
+		}
+		if err := w.machine.Delete("default_one_main"); err != nil { // its template is on disk: it is looked after all the same
+			t.Fatal(err)
+		}
+		after(time.Minute)
+		if s := w.status(); s.Pods[0].Phase != "Running" {
+			t.Fatalf("pods %+v", s.Pods)
+		}
+	})
+}
+
+// TestAppliedTwicePlansNothing applies real manifests to a machine in memory, twice: trees of this project and,
+// where it is there, the corpus.
+func TestAppliedTwicePlansNothing(t *testing.T) {
+	trees := map[string]string{"tree": "../sources/manifest/testdata/tree", "hello": "../examples/hello/manifests"}
+	const corpus = "../../shared/corpus"
+	entries, err := os.ReadDir(corpus)
+	if err != nil {
+		t.Log("without the corpus: " + err.Error())
+	}
+	for _, e := range entries {
+		if e.IsDir() {
+			trees[e.Name()] = filepath.Join(corpus, e.Name())
+		}
+	}
+	for name, dir := range trees {
+		t.Run(name, func(t *testing.T) {
+			read := manifest.Read(os.DirFS(dir), ".")
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				for _, o := range read.Objects {
+					if o.Template != nil {
+						for _, c := range o.Template.Spec.Containers {
+							w.machine.Publish(c.Image, time.Second)
+						}
+					}
+				}
+				w.repo.push("r1", os.DirFS(dir))
+				w.run()
+				after(10 * time.Minute)
+				s := w.status()
+				if len(read.Objects) > 0 && s.Sources[0].Objects == 0 {
+					t.Fatalf("nothing was taken: %+v", s.Sources[0])
+				}
+				writes := w.machine.Writes()
+				d, err := w.Diff(t.Context(), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !d.Empty() {
+					t.Errorf("a second apply would do something: %+v\n%+v", d.Objects, d.Steps)
+				}
+				w.repo.push("r2", os.DirFS(dir)) // the same once more
+				after(10 * time.Minute)
+				if now := w.machine.Writes(); now != writes {
+					t.Errorf("%d calls changed something", now-writes)
+				}
+			})
+		})
+	}
+}
