@@ -263,7 +263,7 @@ func TestFullLook(t *testing.T) {
 		w := newWorld(t)
 		w.repo.push("r1", tree(pod("one", "app:1", "")))
 		w.run()
-		after(time.Minute)
+		after(95 * time.Second)
 		if err := w.machine.Limit("default_one_main", fleet.Limits{Memory: 1 << 20, Shares: 2}); err != nil {
 			t.Fatal(err)
 		}

@@ -85,20 +85,26 @@ func (d *decider) adopt() {
 	for i := range d.slots {
 		known[d.slots[i].UID] = true
 	}
+	var found []fleet.Slot
 	for _, report := range d.in.Reports {
 		for i := range report.Pods {
 			p := &report.Pods[i]
 			if known[p.UID] || p.UID == "" {
 				continue
 			}
-			d.slots = append(d.slots, fleet.Slot{
+			known[p.UID] = true
+			found = append(found, fleet.Slot{
 				Pod: p.Pod, UID: p.UID, Node: report.Node, Owner: p.Owner, Controller: p.Controller, Source: p.Source,
 				From: p.Revision, Want: p.Want, Shape: p.Shape, Label: p.Label, Goal: fleet.Run, Created: p.Created, Epoch: d.epoch,
 			})
-			d.names[p.Pod] = true
-			if p.Owner.Kind == fleet.KindReplicaSet {
-				d.revive(p)
-			}
+		}
+	}
+	slices.SortFunc(found, fleet.SlotOrder) // what a set is made from must not hang on who reported first
+	for _, s := range found {
+		d.slots = append(d.slots, s)
+		d.names[s.Pod] = true
+		if s.Owner.Kind == fleet.KindReplicaSet {
+			d.revive(d.reports[s.UID])
 		}
 	}
 }
@@ -146,9 +152,18 @@ func (d *decider) index() {
 
 // members are the slots of each owner with what is reported of them.
 func members(slots []fleet.Slot, reports map[string]*fleet.PodReport) map[fleet.ObjectID][]workload.Member {
-	m := map[fleet.ObjectID][]workload.Member{}
-	for _, s := range slots {
-		m[s.Owner] = append(m[s.Owner], workload.Member{Slot: s, Report: reports[s.UID]})
+	count := map[fleet.ObjectID]int{}
+	for i := range slots {
+		count[slots[i].Owner]++
+	}
+	m := make(map[fleet.ObjectID][]workload.Member, len(count))
+	for i := range slots {
+		s := &slots[i]
+		list := m[s.Owner]
+		if list == nil {
+			list = make([]workload.Member, 0, count[s.Owner]) // a slot is large: growing would copy it often
+		}
+		m[s.Owner] = append(list, workload.Member{Slot: *s, Report: reports[s.UID]})
 	}
 	return m
 }
@@ -228,7 +243,7 @@ func (d *decider) replicaSets() {
 			}
 			d.sets[object.ID] = set
 		}
-		if set.Want != object.Hash { // running pods keep their template (semantics 3)
+		if set.Want != object.Hash || set.Source != object.Source { // running pods keep their template (semantics 3)
 			set.Want, set.From = object.Hash, object.Revision
 		}
 		set.Owner, set.Label, set.Source = fleet.ObjectID{}, "", object.Source
@@ -351,8 +366,11 @@ func (d *decider) barePods() {
 			switch {
 			case s.Owner != object.ID:
 				d.note(object.ID, "the name is used by a pod of %s: this one waits until that is gone", s.Owner)
-			case s.Goal == fleet.Drain || s.Want == object.Hash:
-			case s.Shape == shape:
+			case s.Goal == fleet.Drain:
+			case d.doubled(s, byPod[id]):
+				d.drain(s.UID)
+			case s.Want == object.Hash && s.Source == object.Source:
+			case s.Want == object.Hash || s.Shape == shape:
 				s.Want, s.From, s.Source = object.Hash, object.Revision, object.Source
 			default:
 				d.drain(s.UID, object.Hash)
@@ -367,6 +385,15 @@ func (d *decider) barePods() {
 			})
 		}
 	}
+}
+
+// doubled reports whether another slot stands for the same pod and is newer: a store that is older than the
+// fleet remembers a pod that was replaced since.
+func (d *decider) doubled(s *fleet.Slot, namesakes []int) bool {
+	return slices.ContainsFunc(namesakes, func(i int) bool {
+		other := &d.slots[i]
+		return other.Owner == s.Owner && other.Goal == fleet.Run && other.Created.After(s.Created)
+	})
 }
 
 // orphans drains what nothing stands behind any more, and says what is left alone because nothing is known.

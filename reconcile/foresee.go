@@ -45,6 +45,9 @@ const maxRounds = 4000
 func Foresee(in ForesightInput) Foresight {
 	f := Foresight{Next: in.Previous}
 	hosts := maps.Clone(in.Hosts)
+	if hosts == nil {
+		hosts = map[fleet.NodeName]fleet.Host{}
+	}
 	now := in.Now
 	for range maxRounds {
 		var reports []fleet.NodeReport

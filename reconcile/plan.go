@@ -15,12 +15,13 @@ import (
 // Plan says how a machine gets where the assignment wants it, and reports how its pods are. Pods of ours that
 // no slot names are reported and left alone: what becomes of them is for Decide to say.
 func Plan(in NodeInput) NodePlan {
-	p := planner{in: in, observed: map[string]*fleet.ObservedPod{}, ports: map[string]fleet.PodID{}}
+	p := planner{in: in, observed: map[string]*fleet.ObservedPod{}, ports: map[hostPort][]claim{}}
 	p.plan.Report = fleet.NodeReport{Node: in.Node.Name, Epoch: in.Assignment.Epoch, At: in.Now}
 	for i := range in.Host.Pods {
 		p.observed[in.Host.Pods[i].UID] = &in.Host.Pods[i]
 	}
 	slots := slices.DeleteFunc(slices.Clone(in.Assignment.Slots), func(s fleet.Slot) bool { return s.Node != in.Node.Name })
+	p.plan.Report.Pods = make([]fleet.PodReport, 0, len(slots))
 	p.claimPorts(slots)
 	slotted := make(map[string]bool, len(slots))
 	for i := range slots {
@@ -53,7 +54,7 @@ func order(c fleet.Chain) int {
 type planner struct {
 	in       NodeInput
 	observed map[string]*fleet.ObservedPod
-	ports    map[string]fleet.PodID // who has or gets a port of the host
+	ports    map[hostPort][]claim // who has or gets a port of the host
 	plan     NodePlan
 }
 
@@ -110,36 +111,60 @@ func (p *planner) leftovers(slotted map[string]bool) {
 func (p *planner) claimPorts(slots []fleet.Slot) {
 	for i := range slots {
 		if template := p.in.Templates[slots[i].Want]; template != nil && p.observed[slots[i].UID] != nil {
-			for _, port := range hostPorts(&template.Spec) {
-				p.ports[port] = slots[i].Pod
-			}
+			p.claim(slots[i].Pod, &template.Spec)
 		}
+	}
+}
+
+func (p *planner) claim(id fleet.PodID, spec *corev1.PodSpec) {
+	for _, want := range hostPorts(spec) {
+		p.ports[want.hostPort] = append(p.ports[want.hostPort], claim{id, want.address})
 	}
 }
 
 // blocked claims a new pod's host ports, or says who has them.
 func (p *planner) blocked(slot fleet.Slot, spec *corev1.Pod) string {
-	ports := hostPorts(&spec.Spec)
-	for _, port := range ports {
-		if holder, taken := p.ports[port]; taken && holder != slot.Pod {
-			return fmt.Sprintf("host port %s is used by pod %s", port, holder)
+	for _, want := range hostPorts(&spec.Spec) {
+		for _, held := range p.ports[want.hostPort] {
+			if held.pod != slot.Pod && overlap(held.address, want.address) {
+				return fmt.Sprintf("host port %d/%s is used by pod %s", want.number, want.protocol, held.pod)
+			}
 		}
 	}
-	for _, port := range ports {
-		p.ports[port] = slot.Pod
-	}
+	p.claim(slot.Pod, &spec.Spec)
 	return ""
 }
 
-// hostPorts are the host's ports a pod wants, as port/protocol. Two pods with one port on different host
-// addresses do not disturb each other, but 0.0.0.0 overlaps them all; so addresses are told apart only where
-// both are given.
-func hostPorts(spec *corev1.PodSpec) []string {
-	var ports []string
+type hostPort struct {
+	number   int32
+	protocol corev1.Protocol
+}
+
+// claim is a pod that has a port, and on which of the host's addresses.
+type claim struct {
+	pod     fleet.PodID
+	address string
+}
+
+// overlap reports whether two host addresses may be one: those that stand for all overlap any.
+func overlap(a, b string) bool {
+	all := func(address string) bool { return address == "" || address == "0.0.0.0" || address == "::" }
+	return a == b || all(a) || all(b)
+}
+
+// wanted is a port of the host and the address it is wanted on.
+type wanted struct {
+	hostPort
+	address string
+}
+
+// hostPorts are the host's ports a pod wants.
+func hostPorts(spec *corev1.PodSpec) []wanted {
+	var ports []wanted
 	for i := range spec.Containers {
 		for _, port := range spec.Containers[i].Ports {
 			if port.HostPort != 0 {
-				ports = append(ports, fmt.Sprintf("%d/%s", port.HostPort, port.Protocol))
+				ports = append(ports, wanted{hostPort{port.HostPort, port.Protocol}, port.HostIP})
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package pod
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,7 +27,7 @@ func (n *next) container(c *corev1.Container, box sandbox) []fleet.Step {
 	}
 
 	var steps []fleet.Step
-	if len(past) > 2 { // one dead predecessor is kept for its log
+	if len(past) > 2 && n.again(c.Name, fleet.Remove) { // one dead predecessor is kept for its log
 		for _, old := range past[2:] {
 			steps = append(steps, fleet.Step{Verb: fleet.Remove, Container: c.Name, ID: old.ID, Why: "more than one before"})
 		}
@@ -35,6 +36,9 @@ func (n *next) container(c *corev1.Container, box sandbox) []fleet.Step {
 	case fleet.Running:
 		return append(steps, n.tend(c, now, past)...)
 	case fleet.Paused:
+		if !n.again(c.Name, fleet.Unpause) {
+			return steps
+		}
 		return append(steps, fleet.Step{Verb: fleet.Unpause, Container: c.Name, ID: now.ID, Why: "it was paused"})
 	case fleet.Exited:
 		return append(steps, n.restart(c, now, past)...)
@@ -68,10 +72,10 @@ func (n *next) tend(c *corev1.Container, now fleet.ObservedContainer, past []fle
 		steps = append(steps, retire(c, now, past)...)
 		return append(steps, start[len(start)-1])
 	}
-	if name := fleet.PodmanContainer(n.Slot.Pod, c.Name); now.PodmanName != name && !n.Taken[name] {
+	if name := fleet.PodmanContainer(n.Slot.Pod, c.Name); now.PodmanName != name && !n.Taken[name] && n.again(c.Name, fleet.Rename) {
 		return []fleet.Step{{Verb: fleet.Rename, Container: c.Name, ID: now.ID, Why: "it was renamed to " + now.PodmanName}}
 	}
-	if want := LimitsOf(c); now.Limits != nil && !now.Limits.Meets(want) {
+	if want := LimitsOf(c); now.Limits != nil && !now.Limits.Meets(want) && n.again(c.Name, fleet.Limit) {
 		return []fleet.Step{{Verb: fleet.Limit, Container: c.Name, ID: now.ID, Why: "its limits were changed"}}
 	}
 	return nil
@@ -135,7 +139,9 @@ func retire(c *corev1.Container, ended fleet.ObservedContainer, past []fleet.Obs
 // start makes a container, the successor of one that ended or the first; the start is its last step. It is
 // empty while something it needs is missing or a failure is being waited out.
 func (n *next) start(c *corev1.Container, ended *fleet.ObservedContainer) []fleet.Step {
-	if a, failed := n.Attempts[c.Name]; failed && a.Image == c.Image && !n.tried(c.Name) {
+	// What failed with another image says nothing about this one; what failed on the way to a start does.
+	onTheWay := []fleet.Verb{fleet.Stop, fleet.Retire, fleet.Remove}
+	if a, failed := n.Attempts[c.Name]; failed && (a.Image == c.Image || slices.Contains(onTheWay, a.Verb)) && !n.tried(c.Name) {
 		return nil
 	}
 	if _, err := Invoke(n.Spec, c, n.Config, Place{}); err != nil {

@@ -212,7 +212,10 @@ func resourceField(spec *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFi
 	var quantity resource.Quantity
 	switch side {
 	case "requests":
-		quantity = c.Resources.Requests[corev1.ResourceName(name)]
+		var set bool
+		if quantity, set = c.Resources.Requests[corev1.ResourceName(name)]; !set { // a pod asks for its limits (semantics 1)
+			quantity = c.Resources.Limits[corev1.ResourceName(name)]
+		}
 	case "limits":
 		var set bool
 		if quantity, set = c.Resources.Limits[corev1.ResourceName(name)]; !set || quantity.IsZero() {

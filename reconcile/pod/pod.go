@@ -175,7 +175,7 @@ func (n *next) run() {
 		if box != alive {
 			return
 		}
-		starts, starting = slices.DeleteFunc(starts, isStart), false
+		starts, starting = withoutStarts(starts), false
 	}
 	stale := err == nil && len(n.Spec.Spec.Volumes) > 0 && (starting || !covers(n.Volumes, content))
 	if box != alive && !n.mayBuild() {
@@ -185,11 +185,17 @@ func (n *next) run() {
 		n.step(fleet.Step{Verb: fleet.Teardown, ID: n.Observed.ID, Why: "its infra container died"})
 	}
 	if box == alive && n.Observed.Infra == fleet.Paused {
-		n.step(fleet.Step{Verb: fleet.Unpause, ID: n.Observed.ID, Why: "the whole pod was paused"})
+		if n.tried("") {
+			n.step(fleet.Step{Verb: fleet.Unpause, ID: n.Observed.ID, Why: "the whole pod was paused"})
+		}
 		return
 	}
-	if stale && n.tried("") {
+	switch {
+	case !stale:
+	case n.tried(""):
 		n.step(fleet.Step{Verb: fleet.Volume, Content: content})
+	default:
+		starts = withoutStarts(starts)
 	}
 	if box != alive {
 		n.step(fleet.Step{Verb: fleet.Sandbox})
@@ -199,8 +205,14 @@ func (n *next) run() {
 	}
 }
 
-func isStart(s fleet.Step) bool {
-	return s.Verb == fleet.Start || s.Verb == fleet.Pull || s.Verb == fleet.Retire
+// withoutStarts leaves out all steps on containers that would be started in the end: a container that cannot
+// be started must not be stopped for it either.
+func withoutStarts(steps []fleet.Step) []fleet.Step {
+	starting := map[string]bool{}
+	for _, s := range steps {
+		starting[s.Container] = starting[s.Container] || s.Verb == fleet.Start
+	}
+	return slices.DeleteFunc(steps, func(s fleet.Step) bool { return starting[s.Container] })
 }
 
 // covers reports whether all wanted contents lie there. What else lies there does not matter.
@@ -257,7 +269,15 @@ func (n *next) tried(container string) bool {
 	return false
 }
 
+// again reports whether a verb may be tried on a container: it did not fail so lately that it must wait.
+func (n *next) again(container string, verb fleet.Verb) bool {
+	return n.Attempts[container].Verb != verb || n.tried(container)
+}
+
 func (n *next) holdAll(reason, text string) {
+	if n.Spec == nil {
+		return // a pod that drains without its template
+	}
 	for i := range n.Spec.Spec.Containers {
 		n.wait(n.Spec.Spec.Containers[i].Name, reason, "%s", text)
 	}
@@ -284,8 +304,9 @@ func generations(o *fleet.ObservedPod, name string) []fleet.ObservedContainer {
 func (n *next) drain() {
 	if n.Observed == nil {
 		switch {
-		case n.Volumes != nil:
+		case n.Volumes != nil && n.tried(""):
 			n.step(fleet.Step{Verb: fleet.Clean})
+		case n.Volumes != nil:
 		case !n.Busy:
 			n.result.Gone = true
 		}

@@ -69,9 +69,9 @@ func containerStatus(c *corev1.Container, past []fleet.ObservedContainer, box sa
 		s.LastTerminationState.Terminated = terminated(*old)
 	}
 	switch {
-	case now.State == fleet.Running && box == alive:
+	case box == alive && (now.State == fleet.Running || now.State == fleet.Paused || now.State == fleet.Stopping):
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.Time{Time: now.Started}}
-		s.Ready = true
+		s.Ready = now.State == fleet.Running // a frozen or ending process serves nobody
 		*s.Started = true
 	case now.State == fleet.Exited && waiting.Reason == "ContainerCreating":
 		s.State.Terminated = terminated(now)

@@ -56,7 +56,7 @@ func project(data map[string][]byte, items []corev1.KeyToPath, mode *int32, opti
 	}
 	var files []fleet.File
 	var faults []error
-	if items == nil {
+	if len(items) == 0 {
 		for key, value := range data {
 			files = append(files, fleet.File{Path: key, Data: value, Mode: fallback})
 		}

@@ -54,18 +54,7 @@ func Roll(r Rolling) Rolling {
 	}
 	r.Rollout.Source = r.Object.Source
 	r.pause(d)
-	if d.Spec.Paused || r.scalingEvent(d) {
-		r.adoptNew(d, false)
-		r.scale(d)
-	}
-	if !d.Spec.Paused {
-		r.adoptNew(d, true)
-		step := r.roll
-		if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
-			step = r.recreate
-		}
-		for step(d) {
-		}
+	for r.sync(d) {
 	}
 	r.trim(d)
 	r.progress(d)
@@ -74,6 +63,29 @@ func Roll(r Rolling) Rolling {
 	}
 	slices.SortFunc(r.Sets, func(a, b Generation) int { return a.ID.Compare(b.ID) })
 	return r
+}
+
+// sync is one look of the Deployment controller, and reports whether it changed a size.
+func (r *Rolling) sync(d *appsv1.Deployment) bool {
+	changed := false
+	if d.Spec.Paused || r.scalingEvent(d) {
+		r.adoptNew(d, false)
+		for r.scale(d) {
+			changed = true
+		}
+	}
+	if d.Spec.Paused {
+		return changed
+	}
+	r.adoptNew(d, true)
+	step := r.roll
+	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
+		step = r.recreate
+	}
+	for step(d) {
+		changed = true
+	}
+	return changed
 }
 
 // Fenceposts are how many pods may be too many and how many too few (semantics 4).
@@ -131,7 +143,9 @@ func (r *Rolling) adoptNew(d *appsv1.Deployment, create bool) {
 	}
 	if at := r.current(); at >= 0 {
 		set := &r.Sets[at]
-		set.Source = r.Object.Source
+		if set.Source != r.Object.Source {
+			set.Source, set.From = r.Object.Source, r.Object.Revision
+		}
 		if set.Number < highest || set.Number == 0 {
 			if set.Number != 0 {
 				set.Former = append(slices.Clone(set.Former), set.Number)
@@ -277,7 +291,8 @@ func (r *Rolling) scalingEvent(d *appsv1.Deployment) bool {
 }
 
 // scale sizes the sets of a Deployment that was scaled or is paused: in proportion when several are active.
-func (r *Rolling) scale(d *appsv1.Deployment) {
+// It reports whether it changed a size.
+func (r *Rolling) scale(d *appsv1.Deployment) bool {
 	replicas := *d.Spec.Replicas
 	at := r.current()
 	var active []int
@@ -292,34 +307,34 @@ func (r *Rolling) scale(d *appsv1.Deployment) {
 		if len(active) == 1 {
 			only = active[0]
 		}
-		r.resize(only, replicas, d)
-		return
+		return r.resize(only, replicas, d)
 	case len(active) == 0: // paused before it ever ran
-		return
+		return false
 	}
 	if at >= 0 && r.Sets[at].Replicas == replicas && r.available(at) == replicas {
-		r.resize(at, replicas, d)
+		changed := r.resize(at, replicas, d)
 		for _, i := range active {
 			if i != at {
-				r.resize(i, 0, d)
+				changed = r.resize(i, 0, d) || changed
 			}
 		}
-		return
+		return changed
 	}
 	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
-		return
+		return false
 	}
-	r.distribute(d, active)
+	return r.distribute(d, active)
 }
 
 // distribute spreads the pods that a scaling adds or takes over the active sets (semantics 4).
-func (r *Rolling) distribute(d *appsv1.Deployment, active []int) {
+func (r *Rolling) distribute(d *appsv1.Deployment, active []int) bool {
 	var allowed int32
 	if *d.Spec.Replicas > 0 {
 		surge, _ := Fenceposts(d)
 		allowed = *d.Spec.Replicas + surge
 	}
-	add := allowed - r.total()
+	before := r.total()
+	add := allowed - before
 	slices.SortFunc(active, func(a, b int) int {
 		x, y := &r.Sets[a], &r.Sets[b]
 		byAge := cmp.Or(x.Created.Compare(y.Created), x.ID.Compare(y.ID))
@@ -333,26 +348,29 @@ func (r *Rolling) distribute(d *appsv1.Deployment, active []int) {
 	for _, i := range active {
 		sizes[i] = r.Sets[i].Replicas
 		if add != 0 {
-			share := proportion(&r.Sets[i], allowed, left, add)
+			share := proportion(&r.Sets[i], cmp.Or(r.Sets[i].Most, before), allowed, left, add)
 			sizes[i] += share
 			left -= share
 		}
 	}
 	sizes[active[0]] += left
+	changed := false
 	for _, i := range active {
-		r.resize(i, sizes[i], d)
+		changed = r.resize(i, sizes[i], d) || changed
 	}
+	return changed
 }
 
 // proportion is a set's share of what is added or taken, never more than what is left of it.
-// A set remembers how many pods its Deployment might have when it was sized last (Most).
-func proportion(g *Generation, allowed, left, add int32) int32 {
+// most is how many pods its Deployment might have when it was sized last; where that is not known, how many
+// there are.
+func proportion(g *Generation, most, allowed, left, add int32) int32 {
 	if left == 0 {
 		return 0
 	}
 	share := -g.Replicas
 	if allowed > 0 {
-		share = rounded(float64(g.Replicas)*float64(allowed)/float64(max(g.Most, 1))) - g.Replicas
+		share = rounded(float64(g.Replicas)*float64(allowed)/float64(max(most, 1))) - g.Replicas
 	}
 	if add > 0 {
 		return min(share, left)
@@ -389,13 +407,11 @@ func (r *Rolling) Complete(d *appsv1.Deployment) bool {
 	if at < 0 {
 		return false
 	}
-	set := &r.Sets[at]
-	if set.Replicas != *d.Spec.Replicas || set.Active != set.Replicas || set.Available != set.Replicas {
+	// Pods beyond a set's size are being let go by this very decision: deciding again must find no more.
+	if r.Sets[at].Replicas != *d.Spec.Replicas || r.available(at) != r.Sets[at].Replicas {
 		return false
 	}
-	return !slices.ContainsFunc(r.Sets, func(g Generation) bool {
-		return g.ID != set.ID && (g.Replicas > 0 || g.Active > 0)
-	})
+	return len(r.oldActive(at)) == 0
 }
 
 // trim forgets old sets beyond the history limit.
@@ -408,23 +424,21 @@ func (r *Rolling) trim(d *appsv1.Deployment) {
 		limit = int(*d.Spec.RevisionHistoryLimit)
 	}
 	current := r.current()
-	var idle []int64
+	var idle []fleet.Set
 	for i, g := range r.Sets {
 		if i != current && g.Replicas == 0 && g.Present == 0 {
-			idle = append(idle, g.Number)
+			idle = append(idle, g.Set)
 		}
 	}
 	if len(idle) <= limit {
 		return
 	}
-	slices.Sort(idle)
+	slices.SortFunc(idle, func(a, b fleet.Set) int { // after a lost store some have no number
+		return cmp.Or(cmp.Compare(a.Number, b.Number), a.Created.Compare(b.Created), a.ID.Compare(b.ID))
+	})
 	gone := idle[:len(idle)-limit]
-	var keep *fleet.Set
-	if current >= 0 {
-		keep = &r.Sets[current].Set
-	}
 	r.Sets = slices.DeleteFunc(r.Sets, func(g Generation) bool {
-		return (keep == nil || g.ID != keep.ID) && g.Replicas == 0 && g.Present == 0 && slices.Contains(gone, g.Number)
+		return slices.ContainsFunc(gone, func(old fleet.Set) bool { return old.ID == g.ID })
 	})
 }
 
@@ -442,8 +456,8 @@ func (r *Rolling) progress(d *appsv1.Deployment) {
 		} else {
 			old += r.Sets[i].Replicas
 		}
-		ready += r.Sets[i].Ready
-		available += r.Sets[i].Available
+		ready += min(r.Sets[i].Ready, r.Sets[i].Replicas)
+		available += r.available(i)
 	}
 	last := &r.Rollout
 	forward := updated > last.Updated || old < last.Old || ready > last.Ready || available > last.Available

@@ -44,7 +44,7 @@ type Containers interface {
 	// left behind.
 	StartContainer(ctx context.Context, c Container) (id string, err error)
 	// StopContainer sends the stop signal and kills after grace. It blocks until the container has ended. One
-	// that does not run is no error.
+	// that does not run is no error, one that is paused is.
 	StopContainer(ctx context.Context, id string, grace time.Duration) error
 	RemoveContainer(ctx context.Context, id string) error
 	RenameContainer(ctx context.Context, id, name string) error

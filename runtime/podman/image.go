@@ -3,6 +3,7 @@ package podman
 import (
 	"context"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/containers/image/v5/docker/reference"
@@ -36,7 +37,11 @@ func (m *Machine) Pull(ctx context.Context, image string, policy corev1.PullPoli
 	}
 	// A name without a registry means Docker's, as everywhere in Kubernetes; Podman would ask the user.
 	options := new(images.PullOptions).WithQuiet(true).WithPolicy("always")
-	if _, err := images.Pull(ctx, reference.TagNameOnly(name).String(), options); err != nil {
+	_, err = images.Pull(ctx, reference.TagNameOnly(name).String(), options)
+	if err == nil {
+		err = ctx.Err() // the bindings take an end of the caller for an end of the answer
+	}
+	if err != nil {
 		return fmt.Errorf("pull image %s: %w", image, pullError(ctx, err))
 	}
 	return nil
@@ -44,6 +49,9 @@ func (m *Machine) Pull(ctx context.Context, image string, policy corev1.PullPoli
 
 // pullError keeps the last of what Podman says: it repeats itself for every layer of its own code.
 func pullError(ctx context.Context, err error) error {
+	if strings.TrimSpace(err.Error()) == io.ErrUnexpectedEOF.Error() { // the bindings have made a text of it
+		err = io.ErrUnexpectedEOF
+	}
 	err = kind(ctx, err)
 	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
 	if len(lines) > 1 {

@@ -48,8 +48,8 @@ func New(socket string) *Machine {
 
 // call is a caller's context that carries the bindings' connection.
 type call struct {
-	context.Context
-	conn context.Context //nolint:containedctx // see Machine.conn
+	context.Context                 //nolint:containedctx // it is one
+	conn            context.Context //nolint:containedctx // see Machine.conn
 }
 
 func (c call) Value(key any) any {
@@ -126,7 +126,11 @@ func kindOf(code int, text string) error {
 			return fmt.Errorf("%w: %s", host.ErrConflict, text)
 		}
 	}
-	if code == 404 {
+	gone := code == 404
+	for _, absent := range []string{"no such pod", "no such container", "image not known"} {
+		gone = gone || strings.HasSuffix(text, absent)
+	}
+	if gone {
 		return fmt.Errorf("%w: %s", host.ErrNotFound, text)
 	}
 	return errors.New(text)
@@ -243,7 +247,7 @@ func (m *Machine) StopContainer(ctx context.Context, id string, grace time.Durat
 	return m.onContainer(ctx, "stop", id, func(ctx context.Context) error {
 		seconds := uint(max(math.Ceil(grace.Seconds()), 0))
 		err := containers.Stop(ctx, id, new(containers.StopOptions).WithTimeout(seconds))
-		if err != nil && strings.Contains(err.Error(), improper) {
+		if err != nil && strings.Contains(err.Error(), improper) && !strings.Contains(err.Error(), "paused") {
 			return nil // it does not run
 		}
 		return err

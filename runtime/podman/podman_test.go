@@ -1,6 +1,8 @@
 package podman_test
 
 import (
+	"bufio"
+	"context"
 	"os/exec"
 	"testing"
 
@@ -20,6 +22,23 @@ type machine struct {
 
 func (m machine) Kill(container string, _ int32) error {
 	_, err := m.lab.CLIErr(m.T, "kill", "--signal=KILL", container)
+	return err
+}
+
+func (m machine) Said(container string) error {
+	ctx, cancel := context.WithCancel(m.Context())
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "podman", "logs", "--follow", container)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	_, err = bufio.NewReader(out).ReadString('\n')
+	cancel()
+	_ = cmd.Wait() // killed
 	return err
 }
 

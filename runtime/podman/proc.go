@@ -23,7 +23,7 @@ func (m *Machine) addresses(infra string, pid int) []netip.Addr {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if ips, known := m.ips[key]; known {
-		return ips
+		return slices.Clone(ips) // the caller's own
 	}
 	trie, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/net/fib_trie")
 	if err != nil {
@@ -33,7 +33,7 @@ func (m *Machine) addresses(infra string, pid int) []netip.Addr {
 	if len(ips) > 0 {
 		m.ips[key] = ips
 	}
-	return ips
+	return slices.Clone(ips)
 }
 
 // forget drops addresses of infra containers that are no more.

@@ -69,10 +69,18 @@ func (s *Store) Prepare() error {
 	return s.mountE
 }
 
+// checkUID refuses what would lead to the root itself, out of it, or to the agent's own folders in it.
+func checkUID(uid string) error {
+	if uid == "" || uid[0] == '.' || strings.ContainsRune(uid, filepath.Separator) {
+		return fmt.Errorf("pod UID %q is no name for a folder", uid)
+	}
+	return nil
+}
+
 // podDir makes a pod's folder. Containers see single volumes of it, never the folder itself.
 func (s *Store) podDir(uid string, memory bool) error {
-	if !filepath.IsLocal(uid) || strings.ContainsRune(uid, filepath.Separator) {
-		return fmt.Errorf("pod UID %q is no name for a folder", uid)
+	if err := checkUID(uid); err != nil {
+		return err
 	}
 	root := s.Disk
 	if memory {
@@ -84,31 +92,48 @@ func (s *Store) podDir(uid string, memory bool) error {
 	return os.MkdirAll(filepath.Join(root, uid), 0o711)
 }
 
-// Write puts files into a written volume, all at once.
+// Write puts files into a written volume, all at once. It ends what one that was cut short has begun.
 func (s *Store) Write(uid, volume string, secret bool, files []fleet.File, content fleet.Hash) error {
+	for _, f := range files {
+		// Names with two dots in front are our own, as they are the kubelet's.
+		if clean := path.Clean(f.Path); !filepath.IsLocal(f.Path) || clean == "." || strings.HasPrefix(clean, "..") {
+			return fmt.Errorf("write volume %s: path %q leads out of the volume", volume, f.Path)
+		}
+	}
 	dir := s.Path(uid, volume, secret)
 	if err := s.podDir(uid, secret); err != nil {
 		return err
 	}
 	set := ".." + string(content)
-	if have, err := os.Readlink(filepath.Join(dir, dataLink)); err == nil && have == set {
-		return nil
+	if have, err := os.Readlink(filepath.Join(dir, dataLink)); err != nil || have != set {
+		if err := replace(dir, set, files); err != nil {
+			return fmt.Errorf("write volume %s: %w", volume, err)
+		}
 	}
+	return tidy(dir, set, files)
+}
+
+// replace makes a new set of files the one that readers see. Their links come before it, so that nothing
+// that a reader would miss is left to do once it is in.
+func replace(dir, set string, files []fleet.File) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	if err := os.Chmod(dir, 0o755); err != nil { // not subject to the umask
+		return err
+	}
 	if err := writeSet(dir, set, files); err != nil {
-		return fmt.Errorf("write volume %s: %w", volume, err)
+		return err
+	}
+	if err := link(dir, files); err != nil {
+		return err
 	}
 	temporary := filepath.Join(dir, "..data_new")
 	_ = os.Remove(temporary)
 	if err := os.Symlink(set, temporary); err != nil {
 		return err
 	}
-	if err := os.Rename(temporary, filepath.Join(dir, dataLink)); err != nil {
-		return err
-	}
-	return tidy(dir, set, files)
+	return os.Rename(temporary, filepath.Join(dir, dataLink))
 }
 
 // writeSet writes the files of one set. What a crash left of the same set is written again.
@@ -121,15 +146,12 @@ func writeSet(dir, set string, files []fleet.File) error {
 	if err := root.RemoveAll(set); err != nil {
 		return err
 	}
-	if err := root.Mkdir(set, 0o755); err != nil {
+	if err := openFolder(root, set); err != nil {
 		return err
 	}
 	for _, f := range files {
 		name := path.Join(set, f.Path)
-		if !filepath.IsLocal(f.Path) || !strings.HasPrefix(name, set+"/") {
-			return fmt.Errorf("path %q leads out of the volume", f.Path)
-		}
-		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		if err := openFolder(root, path.Dir(name)); err != nil {
 			return err
 		}
 		if err := root.WriteFile(name, f.Data, 0o600); err != nil {
@@ -142,19 +164,43 @@ func writeSet(dir, set string, files []fleet.File) error {
 	return nil
 }
 
-// tidy makes the links that readers open and removes those of files that are no more, and older sets.
-func tidy(dir, set string, files []fleet.File) error {
-	want := map[string]bool{dataLink: true, set: true}
-	for _, f := range files {
-		top, _, _ := strings.Cut(f.Path, "/")
-		want[top] = true
-		link := filepath.Join(dir, top)
-		if _, err := os.Lstat(link); err == nil {
-			continue
-		}
-		if err := os.Symlink(path.Join(dataLink, top), link); err != nil {
+// openFolder makes a folder, and those above it, that anyone may read, whatever the umask is.
+func openFolder(root *os.Root, name string) error {
+	switch err := root.Mkdir(name, 0o755); {
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, fs.ErrNotExist) && path.Dir(name) != ".":
+		if err := openFolder(root, path.Dir(name)); err != nil {
 			return err
 		}
+		return openFolder(root, name)
+	case err != nil:
+		return err
+	}
+	return root.Chmod(name, 0o755)
+}
+
+// link makes the links that readers open.
+func link(dir string, files []fleet.File) error {
+	for _, f := range files {
+		top, _, _ := strings.Cut(path.Clean(f.Path), "/")
+		err := os.Symlink(path.Join(dataLink, top), filepath.Join(dir, top))
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// tidy makes sure of the links and removes those of files that are no more, and older sets.
+func tidy(dir, set string, files []fleet.File) error {
+	if err := link(dir, files); err != nil {
+		return err
+	}
+	want := map[string]bool{dataLink: true, set: true}
+	for _, f := range files {
+		top, _, _ := strings.Cut(path.Clean(f.Path), "/")
+		want[top] = true
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -170,24 +216,32 @@ func tidy(dir, set string, files []fleet.File) error {
 	return nil
 }
 
-// Scratch makes an empty folder that anyone may write to.
+// Scratch makes an empty folder that anyone may write to. One that is empty is made as if it were new: a
+// crash may have left it half made, and nothing is lost.
 func (s *Store) Scratch(uid, volume string, memory bool, limit int64) error {
 	if err := s.podDir(uid, memory); err != nil {
 		return err
 	}
 	dir := s.Path(uid, volume, memory)
-	switch err := os.Mkdir(dir, 0o777); {
-	case errors.Is(err, fs.ErrExist):
-		return nil
-	case err != nil:
+	if err := os.Mkdir(dir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	if memory && limit > 0 {
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) > 0 {
+		return err
+	}
+	if memory && limit > 0 && !mounted(dir) {
 		if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_NOSUID|syscall.MS_NODEV, "mode=0777,size="+strconv.FormatInt(limit, 10)); err != nil {
 			return fmt.Errorf("mount %d bytes of memory for volume %s: %w", limit, volume, err)
 		}
 	}
 	return os.Chmod(dir, 0o777) // not subject to the umask
+}
+
+// mounted reports whether a folder is on another file system than the one it lies in.
+func mounted(dir string) bool {
+	var here, above syscall.Stat_t
+	return syscall.Stat(dir, &here) == nil && syscall.Stat(filepath.Dir(dir), &above) == nil && here.Dev != above.Dev
 }
 
 // HostPath makes sure of a path of the machine.
@@ -228,8 +282,10 @@ func typeOf(m fs.FileMode) corev1.HostPathType {
 		return corev1.HostPathSocket
 	case m&fs.ModeCharDevice != 0:
 		return corev1.HostPathCharDev
-	default:
+	case m&fs.ModeDevice != 0:
 		return corev1.HostPathBlockDev
+	default:
+		return "something else"
 	}
 }
 
@@ -264,8 +320,8 @@ func (s *Store) List() (map[string]fleet.Volumes, error) {
 
 // Remove removes all folders of a pod.
 func (s *Store) Remove(uid string) error {
-	if uid == "" || !filepath.IsLocal(uid) || strings.ContainsRune(uid, filepath.Separator) {
-		return fmt.Errorf("pod UID %q is no name for a folder", uid)
+	if err := checkUID(uid); err != nil {
+		return err
 	}
 	memory := filepath.Join(s.Memory, uid)
 	entries, _ := os.ReadDir(memory)
