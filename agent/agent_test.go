@@ -77,11 +77,12 @@ type world struct {
 	machine *hosttest.Host
 	repo    *repository
 	dir     string
+	name    fleet.SourceName // of the source
 	stop    func()
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, machine: hosttest.New(), repo: &repository{}, dir: t.TempDir()}
+	w := &world{t: t, machine: hosttest.New(), repo: &repository{}, dir: t.TempDir(), name: "home"}
 	w.machine.AddImage("app:1", "app:2")
 	w.repo.push("r0", fstest.MapFS{})
 	return w
@@ -100,7 +101,7 @@ func (w *world) run() {
 	w.Agent, err = agent.New(agent.Config{
 		Node: fleet.Node{Name: "n1", Address: "10.0.0.1"}, DataDir: w.dir, RunDir: filepath.Join(w.dir, "run"),
 		Store: store, Host: w.machine, Volumes: w.machine.Volumes, Follow: true, Act: true, Log: slog.New(slog.DiscardHandler),
-		Sources: []agent.Source{{Name: "home", Path: ".", Source: w.repo, Every: func(failures int) time.Duration {
+		Sources: []agent.Source{{Name: w.name, Path: ".", Source: w.repo, Every: func(failures int) time.Duration {
 			return interval << failures
 		}}},
 	})
@@ -332,6 +333,65 @@ func TestSourceFails(t *testing.T) {
 		}
 		after(time.Minute)
 		if s := w.status(); s.Sources[0].State != "Synced" || s.Sources[0].Revision != "r2" || !s.Settled {
+			t.Fatalf("source %+v, waiting for %v", s.Sources[0], s.Waiting)
+		}
+	})
+}
+
+// TestSourceTakenOutOfTheConfiguration: its pods are kept until somebody says what should become of them.
+func TestSourceTakenOutOfTheConfiguration(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		files := tree(pod("one", "app:1", ""))
+		w.repo.push("r1", files)
+		w.run()
+		after(time.Minute)
+		w.stop()
+		w.name = "other"
+		w.repo.push("r2", tree(pod("two", "app:1", "")))
+		w.run()
+		after(time.Minute)
+		s := w.status()
+		if len(s.Pods) != 2 || !strings.Contains(fmt.Sprint(s.Notes), "source home was not read yet, or is not configured any more: its 1 pods are kept") {
+			t.Fatalf("pods %+v, notes %v", s.Pods, s.Notes)
+		}
+		read := manifest.Read(files, ".")
+		object, err := agent.Encode(read.Objects[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Delete(t.Context(), api.Set{Name: "/folder", Objects: []api.Object{object}}); err != nil {
+			t.Fatal(err)
+		}
+		after(time.Minute)
+		if s := w.status(); len(s.Pods) != 1 || s.Pods[0].ID.Name != "two" || len(s.Sources) != 1 {
+			t.Fatalf("pods %+v, sources %+v", s.Pods, s.Sources)
+		}
+	})
+}
+
+// TestDiskFull: what cannot be kept is not taken over, and is tried again.
+func TestDiskFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.repo.push("r1", tree(pod("one", "app:1", "")))
+		w.run()
+		after(time.Minute)
+		// A file where a folder should be refuses writing as a full disk does, to root too.
+		templates := filepath.Join(w.dir, "templates")
+		if err := errors.Join(os.RemoveAll(templates), os.WriteFile(templates, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		w.repo.push("r2", tree(pod("one", "app:2", "")))
+		after(5 * time.Minute)
+		if s := w.status(); s.Sources[0].Revision != "r1" || s.Sources[0].State != "Failing" {
+			t.Fatalf("source %+v", s.Sources[0])
+		}
+		if err := os.Remove(templates); err != nil {
+			t.Fatal(err)
+		}
+		after(20 * time.Minute)
+		if s := w.status(); s.Sources[0].Revision != "r2" || !s.Settled {
 			t.Fatalf("source %+v, waiting for %v", s.Sources[0], s.Waiting)
 		}
 	})

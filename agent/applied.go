@@ -116,7 +116,7 @@ func (a *Agent) take(next holding) error {
 }
 
 // Delete makes the objects of a set desired no more.
-func (a *Agent) Delete(_ context.Context, set api.Set) error {
+func (a *Agent) Delete(ctx context.Context, set api.Set) error {
 	a.applying.Lock()
 	defer a.applying.Unlock()
 	if err := a.refuse(set); err != nil {
@@ -125,6 +125,13 @@ func (a *Agent) Delete(_ context.Context, set api.Set) error {
 	gone := map[fleet.ObjectID]bool{}
 	for _, o := range set.Objects {
 		gone[o.ID] = true
+	}
+	assignment, err := a.Store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	for _, source := range abandoned(assignment, a.held.list(), gone) {
+		a.held.put(holding{name: source, applied: true, loaded: true, revision: "deleted"})
 	}
 	for _, h := range a.held.list() {
 		if !h.applied {
@@ -142,7 +149,30 @@ func (a *Agent) Delete(_ context.Context, set api.Set) error {
 			return err
 		}
 	}
+	a.leadBell.ring()
 	return nil
+}
+
+// abandoned are the sources that nobody holds any more and all of whose pods belong to objects that should
+// go: a source that was taken out of the configuration, for one.
+func abandoned(assignment fleet.Assignment, held []holding, gone map[fleet.ObjectID]bool) []fleet.SourceName {
+	all := map[fleet.SourceName]bool{}
+	for i := range assignment.Slots {
+		s := &assignment.Slots[i]
+		if slices.ContainsFunc(held, func(h holding) bool { return h.name == s.Source }) {
+			continue
+		}
+		only, seen := all[s.Source]
+		all[s.Source] = (only || !seen) && (gone[s.Owner] || gone[s.Controller])
+	}
+	var list []fleet.SourceName
+	for source, only := range all {
+		if only {
+			list = append(list, source)
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 // stored is a set on disk.

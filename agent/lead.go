@@ -20,8 +20,14 @@ func (a *Agent) lead(ctx context.Context) error {
 		}
 		err = a.decide(lease) //nolint:contextcheck // the lease's context is the one that counts
 		lease.Release()
-		if err != nil && !errors.Is(err, coord.ErrLost) {
-			return err
+		if err == nil || errors.Is(err, coord.ErrLost) || ctx.Err() != nil {
+			continue
+		}
+		// A full disk, say: what runs is looked after all the same, and deciding is tried again.
+		a.Log.Error("nothing can be decided", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(blindLook):
 		}
 	}
 }

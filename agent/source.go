@@ -79,9 +79,11 @@ func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
 	default:
 		next = a.read(s, before, snapshot)
 		next.checked = began
-		if next.err = a.record(next); next.err != nil {
-			next.failures = before.failures + 1
-			a.Log.Error("source cannot be kept", "source", s.Name, "err", next.err)
+		if err := a.record(next); err != nil { // what cannot be kept is not taken over: a full disk, say
+			a.Log.Error("source cannot be kept", "source", s.Name, "revision", snapshot.Revision.Short(), "err", err)
+			next = before
+			next.err, next.failures, next.checked = fmt.Errorf("keep revision %s: %w", snapshot.Revision.Short(), err), before.failures+1, time.Time{}
+			break
 		}
 		a.Log.Info("source read", "source", s.Name, "revision", snapshot.Revision.Short(), "title", snapshot.Title,
 			"objects", len(next.objects), "faults", len(next.faults), "took", time.Since(began).Round(time.Millisecond))

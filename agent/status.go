@@ -31,6 +31,9 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	}
 	s.Settled = len(s.Waiting) == 0
 	for _, h := range a.held.list() {
+		if h.applied && len(h.objects) == 0 { // all of it was deleted
+			continue
+		}
 		s.Sources = append(s.Sources, sourceStatus(h))
 	}
 	s.Notes = slices.Concat(*a.held.notes.Load(), *a.leadNotes.Load())

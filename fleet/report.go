@@ -36,8 +36,10 @@ type NodeReport struct {
 	At    time.Time
 	// Pods are all that exist on the host or that the node is about to make, in the order of their IDs. A
 	// pod that is missing here and whose slot drains in an assignment of at most Epoch is gone.
-	Pods  []PodReport
-	Notes []Note
+	Pods []PodReport
+	// Pending is how many pods something is being done about, or about to be.
+	Pending int
+	Notes   []Note
 }
 
 // Condition returns the pod's condition of that type, or nil.

@@ -420,7 +420,7 @@ func (d *decider) orphans() {
 		d.drain(s.UID)
 	}
 	for source, pods := range unread {
-		d.note(fleet.ObjectID{}, "source %s has not been read: its %d pods are kept as they are", source, pods)
+		d.note(fleet.ObjectID{}, "source %s was not read yet, or is not configured any more: its %d pods are kept as they are (skerry delete with its manifests takes them down)", source, pods)
 	}
 	for id, why := range d.in.Desired.Held {
 		d.note(id, "kept as it is: %s", why)

@@ -38,6 +38,7 @@ func Plan(in NodeInput) NodePlan {
 		return cmp.Or(cmp.Compare(order(a), order(b)), a.Pod.Compare(b.Pod), cmp.Compare(a.UID, b.UID))
 	})
 	report := &p.plan.Report
+	report.Pending = len(p.plan.Chains) + len(in.Busy)
 	slices.SortFunc(report.Pods, func(a, b fleet.PodReport) int { return cmp.Or(a.Pod.Compare(b.Pod), cmp.Compare(a.UID, b.UID)) })
 	slices.SortFunc(report.Notes, fleet.Note.Compare)
 	return p.plan

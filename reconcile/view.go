@@ -91,6 +91,9 @@ func (v *View) unsaid() []fleet.Note {
 		if report.Epoch < v.in.Previous.Epoch {
 			add(fleet.ObjectID{Kind: fleet.KindNode, Name: string(report.Node)}, "has not acted on the newest assignment yet")
 		}
+		if report.Pending > 0 {
+			add(fleet.ObjectID{Kind: fleet.KindNode, Name: string(report.Node)}, "%d pods are being worked on", report.Pending)
+		}
 	}
 	if len(v.in.Reports) == 0 {
 		add(fleet.ObjectID{}, "no node has reported yet")
