@@ -44,7 +44,33 @@ func (a *Agent) Apply(_ context.Context, set api.Set) error {
 		return err
 	}
 	next.checked = time.Now()
+	if err := a.takeAway(next); err != nil {
+		return err
+	}
 	return a.take(next)
+}
+
+// takeAway drops from other applied sets what a set has: what was applied last counts, as with kubectl.
+func (a *Agent) takeAway(next holding) error {
+	for _, h := range a.held.list() {
+		if !h.applied || h.name == next.name {
+			continue
+		}
+		left := slices.DeleteFunc(slices.Clone(h.objects), func(o fleet.Object) bool {
+			return slices.ContainsFunc(next.objects, func(n fleet.Object) bool { return n.ID == o.ID })
+		})
+		if len(left) == len(h.objects) {
+			continue
+		}
+		h.objects, h.notes = left, nil
+		// Kept on disk first, and dropped from memory together with the put of next below: in between the
+		// objects must not seem to be wanted by nobody.
+		if err := a.store(h); err != nil {
+			return fmt.Errorf("keep what was applied: %w", err)
+		}
+		defer a.held.put(h)
+	}
+	return nil
 }
 
 // refuse says no to objects that a Git source owns: what a push says would be undone at the next sync.

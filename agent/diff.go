@@ -12,6 +12,7 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/reconcile"
 	"github.com/skerry-dev/skerry/reconcile/diff"
+	"github.com/skerry-dev/skerry/sources/git"
 	"github.com/skerry-dev/skerry/sources/manifest"
 )
 
@@ -106,16 +107,19 @@ func (a *Agent) candidate(set api.Set) ([]holding, api.Diff, error) {
 			have, ok := desired.Find(o.ID)
 			return ok && have.Source == h.name
 		}
-		if !slices.ContainsFunc(next.objects, mine) {
+		checkout := set.Path != "" && set.Path == h.path && !set.Partial
+		same := slices.ContainsFunc(set.Remotes, func(remote string) bool { return git.Same(remote, h.url) })
+		if !slices.ContainsFunc(next.objects, mine) && !(checkout && same) {
 			continue
 		}
 		out.Against = fmt.Sprintf("source %s at %s", h.name, h.revision.Short())
-		if set.Path != "" && set.Path == h.path && !set.Partial {
+		if checkout {
 			result, err := reading(set)
 			if err != nil {
 				return nil, out, err
 			}
-			all[i] = take(h.name, set.Revision, result, h, false)
+			mayEmpty := slices.ContainsFunc(a.Sources, func(s Source) bool { return s.Name == h.name && s.MayEmpty })
+			all[i] = take(h.name, set.Revision, result, h, mayEmpty)
 			return all, out, nil
 		}
 		all[i] = overlaid(h, next, mine)

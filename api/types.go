@@ -92,6 +92,8 @@ type Set struct {
 	// Path is the set's folder inside its Git work tree, "." for all of it, empty where there is none. A set
 	// whose path is a Git source's path stands for what that source would be after a push.
 	Path string `json:"path,omitempty"`
+	// Remotes are the addresses of the work tree's repository, without credentials.
+	Remotes []string `json:"remotes,omitempty"`
 }
 
 // Object is one desired object on its way.

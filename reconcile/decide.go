@@ -115,7 +115,7 @@ func (d *decider) revive(p *fleet.PodReport) {
 	if !ok {
 		set = &fleet.Set{
 			ID: p.Owner, Owner: p.Controller, Source: p.Source, From: p.Revision, Want: p.Want, Label: p.Label, Created: p.Created,
-			UID: fleet.DeriveUID("replicaset", p.Owner.String(), p.Created.UTC().Format(time.RFC3339Nano)),
+			UID: fleet.DeriveUID("replicaset", p.Owner.String()),
 		}
 		d.sets[p.Owner] = set
 	} else if set.Number != 0 || set.Recorded != 0 {
@@ -239,7 +239,7 @@ func (d *decider) replicaSets() {
 		if !ok {
 			set = &fleet.Set{
 				ID: object.ID, From: object.Revision, Created: d.in.Now,
-				UID: fleet.DeriveUID("replicaset", object.ID.String(), d.in.Now.Format(time.RFC3339Nano)),
+				UID: fleet.DeriveUID("replicaset", object.ID.String()),
 			}
 			d.sets[object.ID] = set
 		}

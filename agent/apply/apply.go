@@ -178,7 +178,7 @@ func (r *run) stop(ctx context.Context, s fleet.Step) error {
 	list := r.containers()
 	errs := make([]error, len(list))
 	for i, c := range list {
-		if c.State == fleet.Running || c.State == fleet.Paused {
+		if c.State == fleet.Running || c.State == fleet.Paused || c.State == fleet.Stopping {
 			all.Go(func() { errs[i] = r.Host.StopContainer(ctx, c.ID, s.Grace) })
 		}
 	}

@@ -117,7 +117,7 @@ func (n *next) restart(c *corev1.Container, ended fleet.ObservedContainer, past 
 	if due := ended.Finished.Add(wait); n.Now.Before(due) {
 		n.wake(due)
 		n.wait(c.Name, "CrashLoopBackOff", "back-off %s restarting failed container %s", wait, c.Name)
-		n.note("container %s ended with code %d; restarted in %s", c.Name, ended.ExitCode, due.Sub(n.Now).Round(time.Second))
+		n.note("container %s ended with code %d, not restarted before %s", c.Name, ended.ExitCode, clock(due))
 		return nil
 	}
 	start := n.start(c, &ended)

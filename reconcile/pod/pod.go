@@ -11,6 +11,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -140,7 +141,8 @@ type next struct {
 }
 
 func (n *next) note(format string, args ...any) {
-	n.result.Notes = append(n.result.Notes, fmt.Sprintf(format, args...))
+	text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ") // errors that were joined
+	n.result.Notes = append(n.result.Notes, text)
 }
 
 func (n *next) wake(at time.Time) { n.result.WakeAt = fleet.Earliest(n.result.WakeAt, at) }
@@ -254,10 +256,10 @@ func (n *next) tried(container string) bool {
 		return true
 	}
 	n.wake(a.NotBefore())
-	wait := a.NotBefore().Sub(n.Now).Round(time.Second)
+	again := clock(a.NotBefore())
 	if container == "" {
 		n.holdAll("ContainerCreating", a.Text)
-		n.note("%s failed %d times, next try in %s: %s", a.Verb, a.Failures, wait, a.Text)
+		n.note("%s failed %d times, not tried again before %s: %s", a.Verb, a.Failures, again, a.Text)
 		return false
 	}
 	reason := "RunContainerError"
@@ -265,9 +267,12 @@ func (n *next) tried(container string) bool {
 		reason = "ImagePullBackOff"
 	}
 	n.wait(container, reason, "%s", a.Text)
-	n.note("container %s: %s failed %d times, next try in %s: %s", container, a.Verb, a.Failures, wait, a.Text)
+	n.note("container %s: %s failed %d times, not tried again before %s: %s", container, a.Verb, a.Failures, again, a.Text)
 	return false
 }
+
+// clock is a time as notes say it: a countdown would make every note a new one.
+func clock(t time.Time) string { return t.UTC().Format("15:04:05 MST") }
 
 // again reports whether a verb may be tried on a container: it did not fail so lately that it must wait.
 func (n *next) again(container string, verb fleet.Verb) bool {
@@ -322,7 +327,8 @@ func (n *next) drain() {
 		}
 	}
 	if slices.ContainsFunc(n.Observed.Containers, func(c fleet.ObservedContainer) bool {
-		return c.State == fleet.Running || c.State == fleet.Paused
+		// One that is stopping was told to by an agent before us: its grace goes on.
+		return c.State == fleet.Running || c.State == fleet.Paused || c.State == fleet.Stopping
 	}) {
 		n.step(fleet.Step{Verb: fleet.Stop, ID: n.Observed.ID, Grace: n.grace()})
 	}

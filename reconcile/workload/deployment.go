@@ -53,6 +53,11 @@ func Roll(r Rolling) Rolling {
 		r.Rollout = fleet.Rollout{ID: r.Object.ID, Progress: r.Now}
 	}
 	r.Rollout.Source = r.Object.Source
+	for i := range r.Sets { // an old set is the Deployment's, whichever source that comes from by now
+		if r.Sets[i].Want != r.Object.Hash {
+			r.Sets[i].Source = r.Object.Source
+		}
+	}
 	r.pause(d)
 	for r.sync(d) {
 	}
@@ -167,7 +172,7 @@ func (r *Rolling) adoptNew(d *appsv1.Deployment, create bool) {
 	r.Sets = append(r.Sets, Generation{Set: fleet.Set{
 		ID: id, Owner: r.Object.ID, Source: r.Object.Source, From: r.Object.Revision, Want: r.Object.Hash, Label: label,
 		MinReady: d.Spec.MinReadySeconds, Number: highest + 1, Created: r.Now,
-		UID: fleet.DeriveUID("replicaset", id.String(), r.Now.UTC().Format(time.RFC3339Nano)),
+		UID: fleet.DeriveUID("replicaset", id.String()), // not of the time: diff foretells the pods' names
 	}})
 	r.moved(reasonNew)
 }

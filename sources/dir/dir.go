@@ -35,6 +35,8 @@ var (
 	ErrEscape = errors.New("symlink leads out of the folder")
 	// ErrLoop: symlinks lead back to themselves or to a folder that the path came through.
 	ErrLoop = errors.New("symlink leads in a circle")
+	// ErrEmpty: a folder has no files. It is the error of a Fetch.
+	ErrEmpty = errors.New("the folder is empty: put manifests there, or correct the path")
 	// ErrTooLarge: a file has more than MaxFile bytes.
 	ErrTooLarge = errors.New("file is too large")
 )
@@ -138,7 +140,7 @@ func (s *Source) Fetch(ctx context.Context) (sources.Snapshot, error) {
 		return nil
 	})
 	if err == nil && count == 0 {
-		err = errors.New("the folder is empty: put manifests there, or correct the path")
+		err = ErrEmpty
 	}
 	if err != nil {
 		return sources.Snapshot{}, fmt.Errorf("read %s: %w", s.path, err)

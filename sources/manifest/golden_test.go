@@ -62,7 +62,8 @@ func TestGolden(t *testing.T) {
 			if line, _, _ := strings.Cut(string(archive.Comment), "\n"); strings.HasPrefix(line, "dir: ") {
 				dir = strings.TrimPrefix(line, "dir: ")
 			}
-			got := summary(Read(files(archive), dir))
+			// A JSON library below kustomize words its errors by chance, so that nobody relies on them.
+			got := strings.ReplaceAll(summary(Read(files(archive), dir)), "unable to ", "cannot ")
 			at := slices.IndexFunc(archive.Files, func(f txtar.File) bool { return f.Name == "want" })
 			if *update {
 				if at < 0 {

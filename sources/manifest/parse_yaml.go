@@ -56,6 +56,9 @@ func yamlError(c chunk, err error) *badText {
 		text = text[len(m[0]):]
 		if n, _ := strconv.Atoi(m[1]); n > 0 {
 			line += n - 1
+			if strings.HasPrefix(text, "did not find expected") { // the parser, unlike the scanner, counts from 0
+				line++
+			}
 		}
 	}
 	if strings.Contains(text, "cannot start any token") {
@@ -64,6 +67,13 @@ func yamlError(c chunk, err error) *badText {
 		}
 	}
 	if strings.HasPrefix(text, "unknown anchor") { // what follows may be a password that begins with a star
+		name, _, _ := strings.Cut(strings.TrimPrefix(text, "unknown anchor '"), "'")
+		for i, l := range bytes.Split(c.text, []byte("\n")) {
+			if bytes.Contains(l, []byte("*"+name)) {
+				line = c.line + i
+				break
+			}
+		}
 		text = "a value begins with * but is no alias of an anchor: quote it"
 	}
 	return &badText{line, "is not YAML: " + text}
