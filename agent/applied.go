@@ -25,10 +25,19 @@ import (
 // memory. After a reboot those are gone, and what needs them waits until the set is applied again.
 
 func (a *Agent) appliedFile(name fleet.SourceName, secret bool) string {
-	root := a.DataDir
 	if secret {
-		root = a.RunDir
+		return appliedFile(a.RunDir, name)
 	}
+	return appliedFile(a.DataDir, name)
+}
+
+// HasApplied reports whether something that was applied under that name is kept below a data folder.
+func HasApplied(dataDir string, name fleet.SourceName) bool {
+	_, err := os.Stat(appliedFile(dataDir, name))
+	return err == nil
+}
+
+func appliedFile(root string, name fleet.SourceName) string {
 	return filepath.Join(root, "applied", fileName(string(name))+".json")
 }
 

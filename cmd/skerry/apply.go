@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/skerry-dev/skerry/agent"
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/sources/dir"
 )
 
 // defaultWait is how long apply and delete wait for things to be ready.
@@ -43,8 +47,15 @@ the configured sources are fetched and taken over now, as by skerry sync.`,
 func deleteCommand(o *options) *cobra.Command {
 	var wait time.Duration
 	cmd := &cobra.Command{
-		Use: "delete SOURCE...", Short: "Take down what these manifests put up", Args: cobra.MinimumNArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error { return o.remove(cmd.Context(), args, wait) },
+		Use: "delete SOURCE...", Short: "Take down what these manifests put up",
+		Long: `Take down what these manifests put up, and what the same SOURCE put up and has no more: also a
+folder that is empty or gone by now.`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("delete what? name a folder, a file, - or a Git URL")
+			}
+			return o.remove(cmd.Context(), args, wait)
+		},
 	}
 	cmd.Flags().DurationVar(&wait, "wait", defaultWait, "how long to wait until everything is gone; 0 does not wait")
 	return cmd
@@ -92,16 +103,30 @@ func (o *options) apply(ctx context.Context, args []string, wait time.Duration) 
 }
 
 func (o *options) remove(ctx context.Context, args []string, wait time.Duration) error {
-	sets, _, err := o.readAll(ctx, args)
+	c, err := o.load()
 	if err != nil {
 		return err
+	}
+	var sets []api.Set
+	for _, source := range args {
+		read, _, err := o.readAll(ctx, []string{source})
+		if errors.Is(err, dir.ErrEmpty) || errors.Is(err, fs.ErrNotExist) {
+			name, absErr := filepath.Abs(source)
+			if absErr == nil && agent.HasApplied(c.Node.DataDir, fleet.SourceName(name)) {
+				read, err = []api.Set{{Name: fleet.SourceName(name)}}, nil
+			}
+		}
+		if err != nil {
+			return err
+		}
+		sets = append(sets, read...)
 	}
 	return o.connect(ctx, true, func(ctx context.Context, b backend, _ bool) error {
 		for _, set := range sets {
 			if err := b.Delete(ctx, set); err != nil {
 				return err
 			}
-			fmt.Fprintf(o.out, "%s: %d objects deleted\n", set.Name, len(set.Objects))
+			fmt.Fprintf(o.out, "%s: deleted\n", set.Name)
 		}
 		return o.wait(ctx, b, wait)
 	})

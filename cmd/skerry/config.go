@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
+	"sigs.k8s.io/yaml"
 
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/sources/git"
@@ -113,7 +114,10 @@ func (o *options) load() (config, error) {
 		}
 	}
 	if err := v.UnmarshalExact(&c); err != nil {
-		return c, fmt.Errorf("configuration %s: %w", c.file, err)
+		return c, fmt.Errorf("configuration %s: %w", c.from(), err)
+	}
+	if err := c.readLabels(); err != nil {
+		return c, fmt.Errorf("configuration %s: %w", c.from(), err)
 	}
 	if o.socket != "" {
 		c.Listen.Socket = o.socket
@@ -125,9 +129,38 @@ func (o *options) load() (config, error) {
 		c.Sources[i].Path = path.Clean(c.Sources[i].Path)
 	}
 	if err := c.validate(); err != nil {
-		return c, fmt.Errorf("configuration %s:\n%w", c.file, err)
+		return c, fmt.Errorf("configuration %s:\n%w", c.from(), err)
 	}
 	return c, nil
+}
+
+// from says where the configuration comes from.
+func (c config) from() string {
+	if c.file == "" {
+		return "from defaults and the environment (there is no " + defaultConfigFile + ")"
+	}
+	return c.file
+}
+
+// readLabels reads the labels again: viper takes all keys for settings, and makes them lower-case.
+func (c *config) readLabels() error {
+	if c.file == "" {
+		return nil
+	}
+	raw, err := os.ReadFile(c.file)
+	if err != nil {
+		return err
+	}
+	var written struct {
+		Node struct {
+			Labels map[string]string `json:"labels"`
+		} `json:"node"`
+	}
+	if err := yaml.Unmarshal(raw, &written); err != nil {
+		return err
+	}
+	c.Node.Labels = written.Node.Labels
+	return nil
 }
 
 // validate returns all faults, joined.
@@ -168,6 +201,12 @@ func (c config) validate() error {
 		}
 		if s.OnFailure != "" && s.OnFailure != "hold" {
 			fault("%s.onFailure %q: only hold is known yet", at, s.OnFailure)
+		}
+		if s.PasswordFile != "" && s.TokenFile != "" {
+			fault("%s: passwordFile and tokenFile are both given: one is enough", at)
+		}
+		if s.PasswordFile != "" && s.Username == "" {
+			fault("%s: passwordFile needs a username", at)
 		}
 		if err := s.git("", "", "").Validate(); err != nil {
 			fault("%s: %w", at, err)

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -25,8 +27,9 @@ type loaded struct {
 	name     fleet.SourceName
 	snapshot sources.Snapshot
 	result   manifest.Result
-	partial  bool // a single file or standard input: what it does not mention stays
-	inGit    bool // a folder in a Git work tree
+	partial  bool   // a single file or standard input: what it does not mention stays
+	top      string // what files in faults are relative to; empty where that is no folder
+	worktree bool   // top is the top of a Git work tree
 }
 
 // isGit reports whether a SOURCE is a Git URL and not a path.
@@ -63,6 +66,9 @@ func (o *options) readInput() (loaded, error) {
 	if err != nil {
 		return loaded{}, fmt.Errorf("read standard input: %w", err)
 	}
+	if len(bytes.TrimSpace(raw)) == 0 { // what should have written it failed
+		return loaded{}, errors.New("standard input is empty")
+	}
 	files := fstest.MapFS{"stdin.yaml": &fstest.MapFile{Data: raw, Mode: 0o600}}
 	return loaded{name: "stdin", partial: true, snapshot: sources.Snapshot{Revision: "stdin", Files: files, Dir: "."}}.read(), nil
 }
@@ -85,19 +91,37 @@ func readPath(ctx context.Context, source string) (loaded, error) {
 	if err != nil {
 		return loaded{}, err
 	}
-	return loaded{
-		name: fleet.SourceName(absolute), snapshot: snapshot, partial: !info.IsDir(), inGit: inWorkTree(absolute),
-	}.read(), nil
+	l := loaded{name: fleet.SourceName(absolute), snapshot: snapshot, partial: !info.IsDir(), top: absolute}
+	if l.partial {
+		l.top = filepath.Dir(absolute)
+	} else if top, ok := workTree(absolute); ok {
+		l.top, l.worktree = top, true
+	}
+	return l.read(), nil
 }
 
-// inWorkTree reports whether a folder lies in a Git work tree.
-func inWorkTree(folder string) bool {
+// shown is a fault with its file as a user can open it from where they are.
+func (l loaded) shown(f manifest.Fault) manifest.Fault {
+	here, err := os.Getwd()
+	if err != nil || l.top == "" {
+		return f
+	}
+	full := filepath.Join(l.top, filepath.FromSlash(f.File))
+	f.File = full
+	if rel, err := filepath.Rel(here, full); err == nil && filepath.IsLocal(rel) {
+		f.File = rel
+	}
+	return f
+}
+
+// workTree is the top of the Git work tree that a folder lies in.
+func workTree(folder string) (top string, ok bool) {
 	for ; ; folder = filepath.Dir(folder) {
 		if _, err := os.Stat(filepath.Join(folder, ".git")); err == nil {
-			return true
+			return folder, true
 		}
 		if folder == filepath.Dir(folder) {
-			return false
+			return "", false
 		}
 	}
 }
@@ -146,8 +170,8 @@ func (s sourceConfig) read(ctx context.Context) (loaded, error) {
 // set is a loaded source on its way to an agent.
 func (l loaded) set() (api.Set, error) {
 	set := api.Set{Name: l.name, Revision: l.snapshot.Revision, Partial: l.partial}
-	if l.inGit {
-		set.Path = l.snapshot.Dir
+	if l.worktree {
+		set.Path, set.Remotes = l.snapshot.Dir, git.Remotes(l.top)
 	}
 	for file := range l.result.Broken {
 		set.Broken = append(set.Broken, file)
@@ -170,15 +194,15 @@ func (l loaded) set() (api.Set, error) {
 
 // faults prints what is wrong in a source and counts what keeps something from being taken. Warnings are
 // left to validate.
-func (o *options) faults(l loaded) (errors int) {
+func (o *options) faults(l loaded) (errs int) {
 	for _, f := range l.result.Faults {
 		switch f.Kind {
 		case manifest.Error:
-			errors++
-			fmt.Fprintln(o.err, f)
+			errs++
+			fmt.Fprintln(o.err, l.shown(f))
 		case manifest.NotRun:
-			fmt.Fprintln(o.err, f)
+			fmt.Fprintln(o.err, l.shown(f))
 		}
 	}
-	return errors
+	return errs
 }

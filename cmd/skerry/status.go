@@ -25,6 +25,9 @@ func statusCommand(o *options) *cobra.Command {
 }
 
 func (o *options) status(ctx context.Context, format string) error {
+	if format != "text" && format != "wide" && format != "json" {
+		return fmt.Errorf("-o %s: text, wide or json is wanted", format)
+	}
 	c, err := o.load()
 	if err != nil {
 		return err
@@ -36,16 +39,12 @@ func (o *options) status(ctx context.Context, format string) error {
 	if err != nil {
 		return err
 	}
-	switch format {
-	case "json":
+	if format == "json" {
 		encoder := json.NewEncoder(o.out)
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(status)
-	case "text", "wide":
-		return writeStatus(o.out, status, format == "wide", time.Now())
-	default:
-		return fmt.Errorf("-o %s: text, wide or json is wanted", format)
 	}
+	return writeStatus(o.out, status, format == "wide", time.Now())
 }
 
 // writeStatus writes the page that somebody reads at two in the morning: what is wrong comes last, nearest to

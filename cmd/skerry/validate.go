@@ -59,7 +59,7 @@ func (o *options) validate(ctx context.Context, args []string) error {
 		objects += len(l.result.Objects)
 		for _, f := range l.result.Faults {
 			counts[f.Kind]++
-			fmt.Fprintln(o.out, f)
+			fmt.Fprintln(o.out, l.shown(f))
 		}
 	}
 	fmt.Fprintf(o.err, "%d objects good, %d faults, %d not run by this version, %d fields without effect\n",

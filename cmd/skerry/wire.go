@@ -71,13 +71,15 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 		Node: c.node(), Version: version, DataDir: c.Node.DataDir, RunDir: filepath.Join(volumes.Memory, ".agent"),
 		Store: p.store, Host: p.machine, Volumes: volumes, Follow: w.follow, Act: w.act, Metrics: w.metrics, Log: w.log,
 	}
-	if err := volumes.Prepare(); err != nil {
-		return err
+	if w.act {
+		if err := volumes.Prepare(); err != nil {
+			return err
+		}
 	}
 	for _, s := range c.Sources {
 		source, err := s.open(filepath.Join(c.Node.DataDir, "sources", s.Name))
 		if err != nil {
-			return fmt.Errorf("source %s: %w", s.Name, err)
+			return err
 		}
 		cfg.Sources = append(cfg.Sources, agent.Source{
 			Name: fleet.SourceName(s.Name), URL: git.Redact(s.URL), Path: s.Path, Source: source, MayEmpty: s.AllowEmpty,
