@@ -25,9 +25,9 @@ const module = "github.com/skerry-dev/skerry"
 //
 //	cmd ─▶ agent ─▶ api ─▶ { reconcile, sources, coord, runtime } ─▶ fleet
 var floors = map[string]int{
-	"cmd":   4,
-	"agent": 3,
-	"api":   2,
+	"cmd":       4,
+	"agent":     3,
+	"api":       2,
 	"reconcile": 1, "sources": 1, "coord": 1, "runtime": 1,
 	"fleet": 0,
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os/exec"
 	"testing"
+	"time"
 
 	"github.com/skerry-dev/skerry/internal/lab"
 	"github.com/skerry-dev/skerry/runtime/host"
@@ -59,4 +60,37 @@ func TestConformance(t *testing.T) {
 	hosttest.Run(t, func(t *testing.T) (host.Host, host.Volumes, string) {
 		return machine{m, t, s}, &volume.Store{Disk: t.TempDir(), Memory: "/dev/shm/skerry-test"}, image
 	})
+}
+
+// Whatever a person does at the command line rings, so that the agent looks.
+func TestHandsRing(t *testing.T) {
+	s := lab.Podman(t)
+	image := lab.Image(t, s)
+	t.Cleanup(func() { s.Reset(t) })
+	m := podman.New(s.URL())
+	pod, container := ours(t, m, image, "web")
+	for _, command := range [][]string{
+		{"pause", container}, {"unpause", container}, {"rename", container, "odd"}, {"kill", container}, {"rm", "--force", container},
+		{"pod", "rm", "--force", pod},
+	} {
+		ctx, cancel := context.WithCancel(t.Context())
+		bell, ready, over := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
+		go func() {
+			over <- m.Watch(ctx, func() { close(ready) }, func() {
+				select {
+				case bell <- struct{}{}:
+				default:
+				}
+			})
+		}()
+		<-ready
+		s.CLI(t, command...)
+		select {
+		case <-bell:
+		case <-time.After(10 * time.Second):
+			t.Errorf("podman %s did not ring", command)
+		}
+		cancel()
+		<-over
+	}
 }
