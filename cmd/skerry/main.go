@@ -40,8 +40,8 @@ const (
 // run is the whole program. It returns the exit code: 0; 1 where a command says so (diff, validate, apply and
 // sync that are not ready in time); 2 for errors.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
-	logrus.SetOutput(io.Discard) // Podman's bindings log through it what they return as errors, too
-	root := rootCommand(terminal{in: in, out: out, err: errOut})
+	logrus.SetOutput(io.Discard)                                 // Podman's bindings log through it what they return as errors, too
+	root := rootCommand(terminal{in: in, out: out, err: errOut}) //nolint:contextcheck // cobra hands it to the commands
 	root.SetArgs(args)
 	root.SetIn(in)
 	root.SetOut(out)

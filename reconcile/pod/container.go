@@ -42,6 +42,17 @@ func (n *next) container(c *corev1.Container, box sandbox) []fleet.Step {
 		return append(steps, fleet.Step{Verb: fleet.Unpause, Container: c.Name, ID: now.ID, Why: "it was paused"})
 	case fleet.Exited:
 		return append(steps, n.restart(c, now, past)...)
+	case fleet.Stopping:
+		// Somebody stops it, or its monitor died meanwhile. A second stop waits for the first; what is left then
+		// only goes by force.
+		start := n.start(c, &now)
+		if len(start) == 0 {
+			return steps
+		}
+		steps = append(steps,
+			fleet.Step{Verb: fleet.Stop, Container: c.Name, ID: now.ID, Grace: n.fullGrace(), Why: "it is stopping"},
+			fleet.Step{Verb: fleet.Remove, Container: c.Name, ID: now.ID})
+		return append(steps, start...)
 	default: // created and never started, or a state from which only removal leads on
 		start := n.start(c, predecessor(past))
 		if len(start) == 0 {

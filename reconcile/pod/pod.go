@@ -172,7 +172,7 @@ func (n *next) run() {
 	}
 	content, err := volumesWanted(n.Spec, n.Config)
 	if err != nil {
-		n.holdAll("ContainerCreating", err.Error())
+		n.holdAll(err.Error())
 		n.note("%v", err)
 		if box != alive {
 			return
@@ -230,7 +230,7 @@ func covers(have, want fleet.Volumes) bool {
 // mayBuild reports whether a new sandbox may be made now, and notes why not.
 func (n *next) mayBuild() bool {
 	if n.Blocked != "" {
-		n.holdAll("ContainerCreating", n.Blocked)
+		n.holdAll(n.Blocked)
 		n.note("%s", n.Blocked)
 		return false
 	}
@@ -240,7 +240,7 @@ func (n *next) mayBuild() bool {
 	}
 	for _, name := range names {
 		if n.Taken[name] {
-			n.holdAll("ContainerCreating", "the name "+name+" is taken")
+			n.holdAll("the name " + name + " is taken")
 			n.note("the name %s is taken in Podman by something that is not Skerry's: rename or remove that, and the pod starts", name)
 			return false
 		}
@@ -258,7 +258,7 @@ func (n *next) tried(container string) bool {
 	n.wake(a.NotBefore())
 	again := clock(a.NotBefore())
 	if container == "" {
-		n.holdAll("ContainerCreating", a.Text)
+		n.holdAll(a.Text)
 		n.note("%s failed %d times, not tried again before %s: %s", a.Verb, a.Failures, again, a.Text)
 		return false
 	}
@@ -279,12 +279,13 @@ func (n *next) again(container string, verb fleet.Verb) bool {
 	return n.Attempts[container].Verb != verb || n.tried(container)
 }
 
-func (n *next) holdAll(reason, text string) {
+// holdAll says of all containers why they do not run yet.
+func (n *next) holdAll(text string) {
 	if n.Spec == nil {
 		return // a pod that drains without its template
 	}
 	for i := range n.Spec.Spec.Containers {
-		n.wait(n.Spec.Spec.Containers[i].Name, reason, "%s", text)
+		n.wait(n.Spec.Spec.Containers[i].Name, "ContainerCreating", "%s", text)
 	}
 }
 
