@@ -113,11 +113,11 @@ var podFields = []podField{
 	{path: "containers[].securityContext.windowsOptions/...", treatment: refused},
 	{path: "containers[].securityContext.runAsUser"},
 	{path: "containers[].securityContext.runAsGroup"},
-	{path: "containers[].securityContext.runAsNonRoot"}, // with conditions: see nonRoot
+	{path: "containers[].securityContext.runAsNonRoot"}, // with conditions: see users
 	{path: "containers[].securityContext.readOnlyRootFilesystem"},
 	{path: "containers[].securityContext.allowPrivilegeEscalation"},
 	{path: "containers[].securityContext.procMount", treatment: refused, quiet: "Default"},
-	{path: "containers[].securityContext.seccompProfile.type", treatment: refused, quiet: "RuntimeDefault"},
+	{path: "containers[].securityContext.seccompProfile.type"},
 	{path: "containers[].securityContext.seccompProfile.localhostProfile", treatment: refused},
 	{path: "containers[].securityContext.appArmorProfile.type", treatment: refused, quiet: "RuntimeDefault"},
 	{path: "containers[].securityContext.appArmorProfile.localhostProfile", treatment: refused},
@@ -142,13 +142,13 @@ var podFields = []podField{
 	{path: "securityContext.windowsOptions/...", treatment: refused},
 	{path: "securityContext.runAsUser"},
 	{path: "securityContext.runAsGroup"},
-	{path: "securityContext.runAsNonRoot"}, // with conditions: see nonRoot
+	{path: "securityContext.runAsNonRoot"}, // with conditions: see users
 	{path: "securityContext.supplementalGroups"},
 	{path: "securityContext.supplementalGroupsPolicy", treatment: refused, quiet: "Merge"},
 	{path: "securityContext.fsGroup", treatment: refused},
 	{path: "securityContext.sysctls/...", treatment: refused},
 	{path: "securityContext.fsGroupChangePolicy", treatment: noted},
-	{path: "securityContext.seccompProfile.type", treatment: refused, quiet: "RuntimeDefault"},
+	{path: "securityContext.seccompProfile.type"},
 	{path: "securityContext.seccompProfile.localhostProfile", treatment: refused},
 	{path: "securityContext.appArmorProfile.type", treatment: refused, quiet: "RuntimeDefault"},
 	{path: "securityContext.appArmorProfile.localhostProfile", treatment: refused},
@@ -196,7 +196,7 @@ func podRule(path string) (rule podField, whole, ok bool) {
 func podCheck(spec *corev1.PodSpec, path string) []problem {
 	c := fieldCheck{}
 	c.visit(reflect.ValueOf(spec).Elem(), "", path)
-	c.nonRoot(spec, path)
+	c.users(spec, path)
 	c.resources(spec, path)
 	c.disks(spec, path)
 	return c.problems
@@ -249,9 +249,9 @@ func (c *fieldCheck) field(v reflect.Value, general, exact string) {
 	c.visit(v, general, exact)
 }
 
-// nonRoot lets runAsNonRoot pass where it is certain without a look into the image: where a user is set
-// that is not root.
-func (c *fieldCheck) nonRoot(spec *corev1.PodSpec, path string) {
+// users lets runAsNonRoot and runAsGroup pass where they can be done without a look into the image: where a
+// user is set, for runAsNonRoot one that is not root.
+func (c *fieldCheck) users(spec *corev1.PodSpec, path string) {
 	pod := spec.SecurityContext
 	if pod == nil {
 		pod = &corev1.PodSecurityContext{}
@@ -270,6 +270,13 @@ func (c *fieldCheck) nonRoot(spec *corev1.PodSpec, path string) {
 		}
 		if must != nil && *must && (user == nil || *user == 0) {
 			c.say(refused, at, fmt.Sprintf("cannot be checked yet for container %q: set runAsUser to a user other than 0", spec.Containers[i].Name))
+		}
+		at, group := path+".securityContext.runAsGroup", pod.RunAsGroup
+		if own.RunAsGroup != nil {
+			at, group = fmt.Sprintf("%s.containers[%d].securityContext.runAsGroup", path, i), own.RunAsGroup
+		}
+		if group != nil && user == nil { // Podman would take root for the user, whatever the image says
+			c.say(refused, at, fmt.Sprintf("cannot be done yet without a user for container %q: set runAsUser, too", spec.Containers[i].Name))
 		}
 	}
 }
