@@ -67,7 +67,10 @@ type Agent struct {
 	podman             atomic.Pointer[string] // "" when it answers
 	looked             atomic.Pointer[fleet.Host]
 	watching           atomic.Bool
-	applying           sync.Mutex // one Apply or Delete at a time
+	working            sync.Map // UIDs of pods with a chain under way, for listen
+	// keeping is held while templates are written and what needs them is made desired, and while templates that
+	// nothing needs are removed.
+	keeping sync.Mutex
 }
 
 // New prepares an agent: it reads what sources and applied sets held when the last one ended, so that the

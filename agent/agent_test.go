@@ -32,6 +32,7 @@ type repository struct {
 	trees   map[fleet.Revision]fs.FS
 	newest  fleet.Revision
 	err     error
+	slow    time.Duration
 	fetches []time.Time
 }
 
@@ -51,6 +52,7 @@ func (r *repository) fail(err error) {
 }
 
 func (r *repository) Fetch(context.Context) (sources.Snapshot, error) {
+	time.Sleep(r.slow) // in a bubble
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.fetches = append(r.fetches, time.Now())
@@ -78,11 +80,14 @@ type world struct {
 	repo    *repository
 	dir     string
 	name    fleet.SourceName // of the source
-	stop    func()
+	node    fleet.NodeName
+	// mayEmpty is the source's.
+	mayEmpty bool
+	stop     func()
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, machine: hosttest.New(), repo: &repository{}, dir: t.TempDir(), name: "home"}
+	w := &world{t: t, machine: hosttest.New(), repo: &repository{}, dir: t.TempDir(), name: "home", node: "n1"}
 	w.machine.AddImage("app:1", "app:2")
 	w.repo.push("r0", fstest.MapFS{})
 	return w
@@ -99,9 +104,9 @@ func (w *world) run() {
 		w.t.Fatal(err)
 	}
 	w.Agent, err = agent.New(agent.Config{
-		Node: fleet.Node{Name: "n1", Address: "10.0.0.1"}, DataDir: w.dir, RunDir: filepath.Join(w.dir, "run"),
+		Node: fleet.Node{Name: w.node, Address: "10.0.0.1"}, DataDir: w.dir, RunDir: filepath.Join(w.dir, "run"),
 		Store: store, Host: w.machine, Volumes: w.machine.Volumes, Follow: true, Act: true, Log: slog.New(slog.DiscardHandler),
-		Sources: []agent.Source{{Name: w.name, Path: ".", Source: w.repo, Every: func(failures int) time.Duration {
+		Sources: []agent.Source{{Name: w.name, Path: ".", Source: w.repo, MayEmpty: w.mayEmpty, Every: func(failures int) time.Duration {
 			return interval << failures
 		}}},
 	})
@@ -417,12 +422,284 @@ func TestLostRevisionIsHeld(t *testing.T) {
 		if now := w.machine.Writes(); now != writes {
 			t.Errorf("%d calls changed something:\n%v", now-writes, w.machine.Journal())
 		}
+		w.stop() // and once more: what is held is kept in mind
+		w.run()
+		after(10 * time.Minute)
+		if s := w.status(); len(s.Pods) != 1 {
+			t.Fatalf("gone after the second restart: %+v", s.Pods)
+		}
 		if err := w.machine.Delete("default_one_main"); err != nil { // its template is on disk: it is looked after all the same
 			t.Fatal(err)
 		}
 		after(time.Minute)
 		if s := w.status(); s.Pods[0].Phase != "Running" {
 			t.Fatalf("pods %+v", s.Pods)
+		}
+	})
+}
+
+// set is what a command would send of files.
+func set(t *testing.T, name fleet.SourceName, files fs.FS) api.Set {
+	t.Helper()
+	out := api.Set{Name: name, Revision: "r"}
+	for _, o := range manifest.Read(files, ".").Objects {
+		object, err := agent.Encode(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out.Objects = append(out.Objects, object)
+	}
+	return out
+}
+
+// settled waits as apply --wait does, and fails when that ends before it is so.
+func (w *world) settled() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Minute)
+	defer cancel()
+	if err := api.Follow(ctx, w.Agent, func(api.Progress) error { return nil }); err != nil {
+		w.t.Fatalf("never settled: %v, %v", err, w.status().Waiting)
+	}
+}
+
+// TestAppliedSets: what is said to be so is so, and an object that moves between sets is not touched.
+func TestAppliedSets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run()
+		after(time.Minute)
+		one := tree(pod("one", "app:1", ""))
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(w.Apply(t.Context(), set(t, "/a", one)))
+		w.settled()
+		if n := w.machine.Calls("StartContainer"); n != 1 {
+			t.Fatalf("settled after %d starts", n)
+		}
+		writes := w.machine.Writes()
+		must(w.Apply(t.Context(), set(t, "/b", one)))
+		w.settled()
+		if now := w.machine.Writes(); now != writes {
+			t.Errorf("moving to another set did something: %v", w.machine.Journal())
+		}
+		if s := w.status(); len(s.Notes) > 0 || len(s.Sources) != 2 || s.Sources[1].Name != "/b" {
+			t.Errorf("notes %v, sources %+v", s.Notes, s.Sources)
+		}
+		// A set that cannot be kept is not applied, and takes nothing away.
+		blocked := filepath.Join(w.dir, "applied", "c-"+fleet.SafeSuffix("/c")+".json")
+		must(os.MkdirAll(blocked, 0o700))
+		if err := w.Apply(t.Context(), set(t, "/c", one)); err == nil {
+			t.Fatal("a set that cannot be kept was applied")
+		}
+		after(time.Minute)
+		if s := w.status(); len(s.Pods) != 1 || s.Pods[0].Phase != "Running" {
+			t.Fatalf("a failed apply took the pod down: %+v", s.Pods)
+		}
+		must(os.Remove(blocked))
+		must(w.Delete(t.Context(), set(t, "/b", one)))
+		w.settled()
+		if s := w.status(); len(s.Pods) != 0 {
+			t.Fatalf("settled with pods: %+v", s.Pods)
+		}
+	})
+}
+
+// TestAppliedSecretsOutliveRestarts: a set of nothing but Secrets is on disk as an empty one.
+func TestAppliedSecretsOutliveRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run()
+		secret := tree("apiVersion: v1\nkind: Secret\nmetadata: {name: s}\nstringData: {a: b}\n")
+		if err := w.Apply(t.Context(), set(t, "/s", secret)); err != nil {
+			t.Fatal(err)
+		}
+		for range 3 {
+			w.stop()
+			w.run()
+			if s := w.status(); len(s.Sources) != 2 || s.Sources[1].Objects != 1 {
+				t.Fatalf("sources: %+v", s.Sources)
+			}
+		}
+	})
+}
+
+// TestImageOfARunningPod: a bare pod whose new image cannot be had runs on, and is not said to be as it should
+// be; and a pull that hangs does not hold up the next change.
+func TestImageOfARunningPod(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.repo.push("r1", tree(pod("one", "app:1", "")))
+		w.run()
+		after(time.Minute)
+		w.repo.push("r2", tree(pod("one", "nowhere:1", "")))
+		after(10 * time.Minute)
+		if s := w.status(); s.Settled || s.Pods[0].Ready != 1 {
+			t.Fatalf("settled %v, pods %+v", s.Settled, s.Pods)
+		}
+		w.machine.Publish("slow:1", 24*time.Hour)
+		w.repo.push("r3", tree(pod("one", "slow:1", "")))
+		after(10 * time.Minute)
+		w.repo.push("r4", tree(pod("one", "app:2", "")))
+		after(10 * time.Minute)
+		if s := w.status(); !s.Settled || s.Pods[0].Ready != 1 {
+			t.Fatalf("waiting for %v, pods %+v", s.Waiting, s.Pods)
+		}
+	})
+}
+
+// TestNothingIsHot: what goes on failing, or does not help, is tried ever more rarely.
+func TestNothingIsHot(t *testing.T) {
+	for name, c := range map[string]struct {
+		verb  string
+		most  int // calls in an hour
+		spoil func(w *world)
+	}{
+		"a sandbox, after volumes that can be written": {"CreatePod", 50, func(w *world) {
+			for n := range 5000 {
+				w.machine.Fail("CreatePod", n+1, errors.New("no space left on device"))
+			}
+			w.repo.push("r2", tree(pod("two", "app:1", "  volumes: [{name: v, emptyDir: {}}]\n")))
+		}},
+		"volumes of a pod that is no more": {"Remove", 50, func(w *world) {
+			for n := range 5000 {
+				w.machine.Fail("Remove", n+1, errors.New("device or resource busy"))
+			}
+			if err := w.machine.Volumes.Scratch("0a1b2c3d", "v", false, 0); err != nil {
+				w.t.Fatal(err)
+			}
+		}},
+		"a limit that does not show": {"LimitContainer", 50, func(w *world) {
+			for n := range 5000 {
+				w.machine.Lose("LimitContainer", n+1, nil)
+			}
+			go func() { // somebody else has another opinion, every minute
+				for range 60 {
+					_ = w.machine.Limit("default_one_main", fleet.Limits{Memory: 1 << 20, Shares: 2})
+					time.Sleep(time.Minute)
+				}
+			}()
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t)
+				w.repo.push("r1", tree(pod("one", "app:1", "")))
+				w.run()
+				after(time.Minute)
+				before := w.machine.Calls(c.verb)
+				c.spoil(w)
+				after(time.Hour)
+				if n := w.machine.Calls(c.verb) - before; n < 3 || n > c.most {
+					t.Errorf("%s was called %d times in an hour", c.verb, n)
+				}
+			})
+		})
+	}
+}
+
+// TestWatchThatEndsAtOnce: Podman says that it streams events, and then that it cannot.
+func TestWatchThatEndsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run()
+		after(time.Minute)
+		before := w.machine.Calls("Watch")
+		for range 600 {
+			w.machine.BreakWatch()
+			after(100 * time.Millisecond)
+		}
+		if n := w.machine.Calls("Watch") - before; n > 20 {
+			t.Errorf("the stream was opened %d times in a minute", n)
+		}
+	})
+}
+
+// TestRenamedNode: a machine with another name keeps its pods.
+func TestRenamedNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.repo.push("r1", tree(pod("one", "app:1", ""), pod("two", "app:1", "")))
+		w.run()
+		after(time.Minute)
+		w.stop()
+		if err := w.machine.Delete("default_two"); err != nil { // what the old name had and is gone is made anew
+			t.Fatal(err)
+		}
+		starts := w.machine.Calls("StartContainer")
+		w.node = "n2"
+		w.run()
+		after(time.Minute)
+		s := w.status()
+		if !s.Settled || len(s.Pods) != 2 || s.Pods[0].Node != "n2" || s.Pods[1].Node != "n2" {
+			t.Fatalf("pods %+v, waiting for %v", s.Pods, s.Waiting)
+		}
+		if n := w.machine.Calls("StartContainer") - starts; n != 1 {
+			t.Errorf("%d containers were started, want 1", n)
+		}
+		w.repo.push("r2", tree(pod("one", "app:1", "")))
+		after(time.Minute)
+		if s := w.status(); !s.Settled || len(s.Pods) != 1 {
+			t.Fatalf("pods %+v, waiting for %v", s.Pods, s.Waiting)
+		}
+	})
+}
+
+// TestDiffDoesNotPutOffLooks: looking at a source for a diff is no look of the loop that follows it.
+func TestDiffDoesNotPutOffLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run()
+		after(time.Minute)
+		w.repo.push("r1", tree(pod("one", "app:1", "")))
+		for range 10 {
+			after(interval / 2)
+			if _, err := w.Diff(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if s := w.status(); s.Sources[0].Revision != "r1" {
+			t.Fatalf("still at %s", s.Sources[0].Revision)
+		}
+	})
+}
+
+// TestSettingsChange: the first look of a life takes effect although the revision is the one before.
+func TestSettingsChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.repo.push("r1", tree(pod("one", "app:1", "")))
+		w.run()
+		after(time.Minute)
+		w.repo.push("r2", tree())
+		after(time.Minute)
+		if s := w.status(); len(s.Pods) != 1 {
+			t.Fatalf("an emptied source was pruned: %+v", s.Pods)
+		}
+		w.stop()
+		w.mayEmpty, w.repo.slow = true, 3*time.Second
+		w.run()
+		after(time.Minute)
+		if s := w.status(); len(s.Pods) != 0 || !s.Settled {
+			t.Fatalf("pods %+v", s.Pods)
+		}
+	})
+}
+
+// TestPodmanAwayIsNotSettled: nobody knows how things are.
+func TestPodmanAwayIsNotSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run()
+		after(time.Minute)
+		w.machine.Down()
+		after(time.Minute)
+		_, _, nodes, err := w.View(t.Context())
+		if s := w.status(); err != nil || s.Settled || nodes[0].Down == "" {
+			t.Fatalf("settled %v, node %+v, %v", s.Settled, nodes[0], err)
 		}
 	})
 }

@@ -41,45 +41,39 @@ func appliedFile(root string, name fleet.SourceName) string {
 	return filepath.Join(root, "applied", fileName(string(name))+".json")
 }
 
-// Apply makes a set desired.
+// Apply makes a set desired. What other sets had of it is the set's from then on: what was applied last
+// counts, as with kubectl.
 func (a *Agent) Apply(_ context.Context, set api.Set) error {
-	a.applying.Lock()
-	defer a.applying.Unlock()
+	a.keeping.Lock()
+	defer a.keeping.Unlock()
+	if err := a.refuse(set); err != nil {
+		return err
+	}
 	next, err := a.applied(set)
 	if err != nil {
 		return err
 	}
-	if err := a.refuse(set); err != nil {
-		return err
+	changed := []holding{next}
+	for _, h := range a.held.list() {
+		if h.applied && h.name != next.name {
+			if left, lost := without(h, func(o fleet.Object) bool { return has(next.objects, o.ID) }); lost {
+				changed = append(changed, left)
+			}
+		}
 	}
-	next.checked = time.Now()
-	if err := a.takeAway(next); err != nil {
-		return err
-	}
-	return a.take(next)
+	return a.take(changed)
 }
 
-// takeAway drops from other applied sets what a set has: what was applied last counts, as with kubectl.
-func (a *Agent) takeAway(next holding) error {
-	for _, h := range a.held.list() {
-		if !h.applied || h.name == next.name {
-			continue
-		}
-		left := slices.DeleteFunc(slices.Clone(h.objects), func(o fleet.Object) bool {
-			return slices.ContainsFunc(next.objects, func(n fleet.Object) bool { return n.ID == o.ID })
-		})
-		if len(left) == len(h.objects) {
-			continue
-		}
-		h.objects, h.notes = left, nil
-		// Kept on disk first, and dropped from memory together with the put of next below: in between the
-		// objects must not seem to be wanted by nobody.
-		if err := a.store(h); err != nil {
-			return fmt.Errorf("keep what was applied: %w", err)
-		}
-		defer a.held.put(h)
-	}
-	return nil
+// without is a holding without some of its objects.
+func without(h holding, gone func(fleet.Object) bool) (left holding, lost bool) {
+	before := len(h.objects)
+	h.objects = slices.DeleteFunc(slices.Clone(h.objects), gone)
+	h.notes = nil
+	return h, len(h.objects) < before
+}
+
+func has(objects []fleet.Object, id fleet.ObjectID) bool {
+	return slices.ContainsFunc(objects, func(o fleet.Object) bool { return o.ID == id })
 }
 
 // refuse says no to objects that a Git source owns: what a push says would be undone at the next sync.
@@ -135,57 +129,63 @@ func reading(set api.Set) (manifest.Result, error) {
 	return result, nil
 }
 
-// take keeps a holding on disk and makes it desired.
-func (a *Agent) take(next holding) error {
-	if err := a.templates.keep(next.objects); err != nil {
-		return err
+// take keeps holdings on disk, the one that gains objects first, and makes all of them desired at once. After
+// a crash in between an object is wanted twice, which is settled at the next look; it is never lost.
+func (a *Agent) take(changed []holding) error {
+	now := time.Now()
+	for i := range changed {
+		h := &changed[i]
+		h.checked, h.loaded = now, true
+		h.revision = newRevision(h.name, now)
+		if err := a.templates.keep(h.objects); err != nil {
+			return err
+		}
+		if err := a.store(*h); err != nil {
+			return fmt.Errorf("keep what was applied: %w", err)
+		}
 	}
-	if err := a.store(next); err != nil {
-		return fmt.Errorf("keep what was applied: %w", err)
-	}
-	a.held.put(next)
+	a.held.put(changed...)
 	a.leadBell.ring()
-	a.nodeBell.ring()
 	a.changed.ring()
 	return nil
 }
 
+// newRevision names one state of an applied set. It is not a hash of the content, which may be secret, but
+// differs at each change, so that a change that was not decided on yet can be told.
+func newRevision(name fleet.SourceName, now time.Time) fleet.Revision {
+	return fleet.Revision(strings.ReplaceAll(fleet.DeriveUID(string(name), now.Format(time.RFC3339Nano)), "-", ""))
+}
+
 // Delete makes the objects of a set desired no more.
 func (a *Agent) Delete(ctx context.Context, set api.Set) error {
-	a.applying.Lock()
-	defer a.applying.Unlock()
+	a.keeping.Lock()
+	defer a.keeping.Unlock()
 	if err := a.refuse(set); err != nil {
+		return err
+	}
+	assignment, err := a.Store.Load(ctx)
+	if err != nil {
 		return err
 	}
 	gone := map[fleet.ObjectID]bool{}
 	for _, o := range set.Objects {
 		gone[o.ID] = true
 	}
-	assignment, err := a.Store.Load(ctx)
-	if err != nil {
-		return err
-	}
+	// A set that becomes empty stays until the agent ends: Decide must know that nothing is wanted of it.
+	var changed []holding
 	for _, source := range abandoned(assignment, a.held.list(), gone) {
-		a.held.put(holding{name: source, applied: true, loaded: true, revision: "deleted"})
+		changed = append(changed, holding{name: source, applied: true})
 	}
 	for _, h := range a.held.list() {
 		if !h.applied {
 			continue
 		}
-		left := slices.DeleteFunc(slices.Clone(h.objects), func(o fleet.Object) bool {
-			return gone[o.ID] || (h.name == set.Name && !set.Partial)
-		})
-		if len(left) == len(h.objects) {
-			continue
-		}
-		h.objects, h.notes = left, nil
-		// An empty set stays until its last pod is gone: Decide must know that nothing is wanted of it.
-		if err := a.take(h); err != nil {
-			return err
+		all := h.name == set.Name && !set.Partial
+		if left, lost := without(h, func(o fleet.Object) bool { return all || gone[o.ID] }); lost {
+			changed = append(changed, left)
 		}
 	}
-	a.leadBell.ring()
-	return nil
+	return a.take(changed)
 }
 
 // abandoned are the sources that nobody holds any more and all of whose pods belong to objects that should
@@ -265,17 +265,17 @@ func (a *Agent) rememberApplied() error {
 		if err != nil {
 			return fmt.Errorf("read what was applied: %w; if the file is damaged, remove it and apply again", err)
 		}
-		if len(h.objects) == 0 {
-			if err := os.Remove(file); err != nil {
-				return err
-			}
-		}
 		secrets, err := readStored(a.appliedFile(h.name, true))
 		if err == nil {
 			h.objects = append(h.objects, secrets.objects...)
 			slices.SortFunc(h.objects, func(x, y fleet.Object) int { return x.ID.Compare(y.ID) })
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("read what was applied: %w", err)
+		}
+		if len(h.objects) == 0 {
+			if err := os.Remove(file); err != nil {
+				return err
+			}
 		}
 		a.held.put(h)
 	}

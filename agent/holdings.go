@@ -23,12 +23,18 @@ type holding struct {
 	title    string
 	loaded   bool // objects are known; until then nothing is known about the source
 	objects  []fleet.Object
-	held     map[fleet.ObjectID]string // known to exist, content not to be had
+	held     map[fleet.ObjectID]heldBack
 	notes    []fleet.Note
 	faults   []manifest.Fault
 	checked  time.Time // the last look that succeeded
 	err      error     // of the last look
 	failures int       // looks in a row that failed
+}
+
+// heldBack is an object that is known to exist and whose content is not to be had.
+type heldBack struct {
+	revision fleet.Revision // in which it was last good
+	why      string
 }
 
 // holdings is what all sources hold, and what follows from it.
@@ -46,11 +52,14 @@ func newHoldings() *holdings {
 	return h
 }
 
-// put replaces what one source holds.
-func (h *holdings) put(n holding) {
+// put replaces what some sources hold, all at once: an object that moves from one to another is never wanted
+// by nobody.
+func (h *holdings) put(list ...holding) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.all[n.name] = n
+	for _, n := range list {
+		h.all[n.name] = n
+	}
 	h.merge()
 }
 
@@ -109,7 +118,9 @@ func merge(all []holding) (fleet.Desired, []fleet.Note) {
 			owner[o.ID] = o
 			d.Objects = append(d.Objects, o)
 		}
-		maps.Copy(d.Held, h.held)
+		for id, back := range h.held {
+			d.Held[id] = back.why
+		}
 		notes = append(notes, h.notes...)
 	}
 	for id := range d.Held {

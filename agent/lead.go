@@ -78,7 +78,10 @@ func (a *Agent) decideOnce(ctx context.Context, lease coord.Lease) (time.Time, e
 		"draining", draining(decision.Next))
 	a.nodeBell.ring()
 	if len(decision.Next.Sets) != len(in.Previous.Sets) || len(decision.Next.Slots) < len(in.Previous.Slots) {
-		if err := a.templates.prune(used(decision.Next, in.Desired)); err != nil {
+		a.keeping.Lock()
+		err := a.templates.prune(used(decision.Next, *a.held.desired.Load()))
+		a.keeping.Unlock()
+		if err != nil {
 			a.Log.Warn("old templates cannot be removed", "err", err)
 		}
 	}

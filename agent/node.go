@@ -22,11 +22,16 @@ import (
 const (
 	fullLook  = 30 * time.Second // what events missed is found by then
 	blindLook = 5 * time.Second  // while Podman cannot be reached or no events come
-	// restShare keeps looking from taking the machine: after a look the loop rests so many times as long as
-	// the look took, but not longer than mostRest: a look is slow when somebody else holds Podman's locks, too.
-	restShare = 3
-	leastRest = 20 * time.Millisecond
-	mostRest  = 500 * time.Millisecond
+	// Looking must not take the machine: in the long run one part in lookShare of the time goes into it. Up to
+	// lookCredit may be spent at once, so that a push to a quiet host waits for nothing.
+	lookShare  = 4
+	lookCredit = 2 * time.Second
+	leastRest  = 20 * time.Millisecond
+	// mostRest bounds a rest: a look is slow when somebody else holds Podman's locks, too.
+	mostRest = 500 * time.Millisecond
+	// steadyWatch is how long a stream of events must have lasted to be opened again at once when it ends: a
+	// Podman that cannot read its events says so only after it has said that it can.
+	steadyWatch = 10 * time.Second
 	// lookTimeout is after how long a look is given up: Podman hangs, and a user should be told.
 	lookTimeout = time.Minute
 )
@@ -38,12 +43,13 @@ type worker struct {
 	outcomes chan apply.Outcome
 	busy     map[string]underWay
 	attempts map[string]map[string]pod.Attempt // by UID, then container
-	rendered map[fleet.Hash]bool               // templates that were looked for in their commits in vain
+	rendered map[fleet.Hash]uint64             // templates that were looked for in their commits in vain, and in which epoch
 	report   fleet.NodeReport
 }
 
 type underWay struct {
 	goal   fleet.Goal
+	want   fleet.Hash
 	cancel context.CancelFunc
 }
 
@@ -56,26 +62,40 @@ func (a *Agent) node(ctx context.Context) error {
 	}
 	w := &worker{
 		Agent: a, outcomes: make(chan apply.Outcome, 16), busy: map[string]underWay{},
-		attempts: map[string]map[string]pod.Attempt{}, rendered: map[fleet.Hash]bool{},
+		attempts: map[string]map[string]pod.Attempt{}, rendered: map[fleet.Hash]uint64{},
 	}
 	w.runner = &apply.Runner{Host: a.Host, Volumes: a.Volumes, Outcomes: w.outcomes, Makers: make(chan struct{}, makers)}
 	defer w.finish()
+	credit := credit{left: lookCredit, at: time.Now()}
 	for {
 		began := time.Now()
 		next, err := w.pass(ctx)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		took := time.Since(began)
+		rest := credit.spend(time.Since(began), time.Now())
 		w.podmanIs(err)
 		wait := time.Until(next)
 		if err != nil || !a.watching.Load() {
 			wait = min(wait, blindLook)
 		}
-		if !w.rest(ctx, min(max(leastRest, restShare*took), mostRest), wait) {
+		if !w.rest(ctx, rest, wait) {
 			return nil
 		}
 	}
+}
+
+// credit is how long may be looked at once. It grows with time, up to lookCredit.
+type credit struct {
+	left time.Duration
+	at   time.Time // when left was true
+}
+
+// spend takes a look off the credit and says how long to rest for it.
+func (c *credit) spend(took time.Duration, now time.Time) time.Duration {
+	c.left = min(c.left+now.Sub(c.at)/lookShare, lookCredit) - took
+	c.at = now
+	return min(max(-c.left*lookShare, leastRest), mostRest)
 }
 
 // rest takes outcomes until it is time for the next pass: when a bell rings or an outcome came, but not
@@ -128,7 +148,7 @@ func (w *worker) podmanIs(err error) {
 	case *before == text:
 		return
 	case err != nil:
-		w.Log.Error("podman cannot be looked at: containers run on, nothing is changed", "err", err)
+		w.Log.Error("the machine cannot be looked at: containers run on, nothing is changed", "err", err)
 	default:
 		w.Log.Info("podman answers")
 	}
@@ -144,14 +164,16 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	}
 	plan := reconcile.Plan(in)
 	w.looked.Store(&in.Host)
-	w.forget(in.Assignment)
+	w.forget(in.Assignment, in.Host.Volumes)
 	w.cut(in.Assignment)
 	for _, chain := range plan.Chains {
 		if _, busy := w.busy[chain.UID]; !busy {
 			w.begin(ctx, in, chain)
 		}
 	}
-	w.Metrics.passed("plan", time.Since(began))
+	took := time.Since(began)
+	w.Metrics.passed("plan", took)
+	w.Log.Debug("pass", "epoch", in.Assignment.Epoch, "chains", len(plan.Chains), "busy", len(w.busy), "took", took.Round(time.Millisecond))
 	w.Metrics.pods(plan.Report)
 	if err := w.say(ctx, plan.Report); err != nil {
 		return began.Add(fullLook), err
@@ -199,10 +221,10 @@ func (w *worker) templatesFor(assignment fleet.Assignment, desired fleet.Desired
 	got := w.templates.get(want)
 	for i := range assignment.Slots {
 		s := &assignment.Slots[i]
-		if got[s.Want] != nil || w.rendered[s.Want] {
+		if got[s.Want] != nil || w.rendered[s.Want] == assignment.Epoch {
 			continue
 		}
-		w.rendered[s.Want] = true
+		w.rendered[s.Want] = assignment.Epoch
 		if objects := w.render(s.Source, s.From); len(objects) > 0 {
 			if err := w.templates.keep(objects); err != nil {
 				w.Log.Warn("templates cannot be kept", "err", err)
@@ -234,15 +256,16 @@ func (w *worker) begin(ctx context.Context, in reconcile.NodeInput, chain fleet.
 		work.Pod = reconcile.PodOf(work.Slot, in.Templates[work.Slot.Want])
 	}
 	chainCtx, cancel := context.WithCancel(ctx)
-	w.busy[chain.UID] = underWay{goal: chain.Goal, cancel: cancel}
+	w.busy[chain.UID] = underWay{goal: chain.Goal, want: work.Slot.Want, cancel: cancel}
+	w.working.Store(chain.UID, struct{}{})
 	w.runner.Go(chainCtx, work)
 }
 
-// cut ends chains that start what should stop by now: a pull can take long.
+// cut ends chains that start what should stop by now, or be something else: a pull can take long.
 func (w *worker) cut(assignment fleet.Assignment) {
 	for i := range assignment.Slots {
 		s := &assignment.Slots[i]
-		if b, busy := w.busy[s.UID]; busy && b.goal == fleet.Run && s.Goal == fleet.Drain {
+		if b, busy := w.busy[s.UID]; busy && b.goal == fleet.Run && (s.Goal == fleet.Drain || s.Want != b.want) {
 			b.cancel()
 		}
 	}
@@ -253,6 +276,7 @@ func (w *worker) took(o apply.Outcome) {
 	uid := o.Chain.UID
 	w.busy[uid].cancel()
 	delete(w.busy, uid)
+	w.working.Delete(uid)
 	tries := w.attempts[uid]
 	if tries == nil {
 		tries = map[string]pod.Attempt{}
@@ -263,9 +287,7 @@ func (w *worker) took(o apply.Outcome) {
 		if done.Err == nil {
 			w.Log.Info("step", "step", string(s.Verb), "pod", s.Pod.String(), "container", s.Container, "why", s.Why,
 				"took", done.Took.Round(time.Millisecond))
-			if s.Verb != fleet.Pull && s.Verb != fleet.Retire && s.Verb != fleet.Remove {
-				delete(tries, s.Container)
-			}
+			settle(tries, s)
 			continue
 		}
 		if errors.Is(done.Err, context.Canceled) || errors.Is(done.Err, host.ErrUnavailable) {
@@ -290,8 +312,21 @@ func (w *worker) took(o apply.Outcome) {
 	w.attempts[uid] = tries
 }
 
+// settle notes that a step went well. What failed before is forgotten when that very thing works, or what it
+// was for.
+func settle(tries map[string]pod.Attempt, s fleet.Step) {
+	before, failed := tries[s.Container]
+	switch {
+	case s.Verb == fleet.Limit:
+		// Limits that do not show where they are read would be put back for ever: each time is waited for longer.
+		tries[s.Container] = pod.Attempt{Verb: s.Verb, Failures: before.Failures + 1, Last: time.Now()}
+	case failed && (before.Verb == s.Verb || s.Verb == fleet.Start || s.Verb == fleet.Sandbox):
+		delete(tries, s.Container)
+	}
+}
+
 // forget drops what was remembered of pods that are no more.
-func (w *worker) forget(assignment fleet.Assignment) {
+func (w *worker) forget(assignment fleet.Assignment, left map[string]fleet.Volumes) {
 	if len(w.attempts) == 0 {
 		return
 	}
@@ -300,7 +335,7 @@ func (w *worker) forget(assignment fleet.Assignment) {
 		live[assignment.Slots[i].UID] = true
 	}
 	for uid := range w.attempts {
-		if !live[uid] {
+		if _, folder := left[uid]; !live[uid] && !folder {
 			delete(w.attempts, uid)
 		}
 	}
@@ -321,21 +356,28 @@ func (w *worker) say(ctx context.Context, report fleet.NodeReport) error {
 // at the pace at which the node loop looks without it.
 func (a *Agent) listen(ctx context.Context) error {
 	for {
-		heard := false
+		var heard time.Time
 		err := a.Host.Watch(ctx, func() {
-			heard = true
+			heard = time.Now()
 			a.watching.Store(true)
 			a.nodeBell.ring() // what happened before is for a look to find
-		}, a.nodeBell.ring)
+		}, func(uid string) {
+			// What we do to a pod ourselves rings when it is done; a look in the midst of it would only cost.
+			if _, ours := a.working.Load(uid); !ours {
+				a.nodeBell.ring()
+			}
+		})
 		a.watching.Store(false)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		a.Log.Debug("events ended", "err", err)
 		wait := blindLook
-		if heard {
-			wait = 0
+		if !heard.IsZero() {
 			a.nodeBell.ring()
+			if time.Since(heard) > steadyWatch {
+				wait = 0
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -31,11 +31,11 @@ const fetchTimeout = 2 * time.Minute
 
 // follow looks at a source again and again.
 func (a *Agent) follow(ctx context.Context, s Source) error {
-	for wait := time.Duration(0); ; {
+	for next := time.Now(); ; {
 		var asked chan Fetch
 		var due <-chan time.Time
 		if a.Follow {
-			due = time.After(wait)
+			due = time.After(time.Until(next))
 		}
 		select {
 		case <-ctx.Done():
@@ -47,14 +47,14 @@ func (a *Agent) follow(ctx context.Context, s Source) error {
 			snapshot, err := s.Source.Fetch(bounded)
 			cancel()
 			answer <- peeked{snapshot, err}
-			continue // the wait begins anew, with the same length
+			continue
 		}
 		fetched := a.fetch(ctx, s)
 		if asked != nil {
 			asked <- fetched
 		}
 		now, _ := a.held.get(s.Name)
-		wait = s.Every(now.failures)
+		next = time.Now().Add(s.Every(now.failures))
 	}
 }
 
@@ -64,8 +64,10 @@ func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
 	bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
 	snapshot, err := s.Source.Fetch(bounded)
 	cancel()
+	a.keeping.Lock()
+	defer a.keeping.Unlock()
 	before, _ := a.held.get(s.Name)
-	next := before
+	next, replaced := before, false
 	switch {
 	case ctx.Err() != nil:
 		return Fetch{Source: s.Name, Err: ctx.Err()}
@@ -77,7 +79,7 @@ func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
 	case !before.checked.IsZero() && snapshot.Revision == before.revision: // the first look of a life reads: settings may have changed
 		next.err, next.failures, next.checked = nil, 0, began
 	default:
-		next = a.read(s, before, snapshot)
+		next, replaced = a.read(s, before, snapshot), true
 		next.checked = began
 		if err := a.record(next); err != nil { // what cannot be kept is not taken over: a full disk, say
 			a.Log.Error("source cannot be kept", "source", s.Name, "revision", snapshot.Revision.Short(), "err", err)
@@ -98,9 +100,8 @@ func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
 	}
 	a.Metrics.fetched(next)
 	a.held.put(next)
-	if next.revision != before.revision || !before.loaded {
+	if replaced { // the node hears of it by the assignment, which names the revision
 		a.leadBell.ring()
-		a.nodeBell.ring()
 	}
 	a.changed.ring()
 	return Fetch{Source: s.Name, Revision: next.revision, Title: next.title, Err: next.err}
@@ -124,12 +125,12 @@ func take(name fleet.SourceName, revision fleet.Revision, result manifest.Result
 		name: name, revision: revision, loaded: true, objects: kept.Objects, notes: kept.Notes, faults: result.Faults,
 		url: before.url, path: before.path, applied: before.applied, title: before.title,
 	}
-	for id, why := range before.held { // what was not to be had stays so until it is read or known to be gone
+	for id, back := range before.held { // what was not to be had stays so until it is read or known to be gone
 		if !slices.ContainsFunc(next.objects, func(o fleet.Object) bool { return o.ID == id }) && len(result.Broken) > 0 {
 			if next.held == nil {
-				next.held = map[fleet.ObjectID]string{}
+				next.held = map[fleet.ObjectID]heldBack{}
 			}
-			next.held[id] = why
+			next.held[id] = back
 		}
 	}
 	return next
@@ -169,6 +170,9 @@ func (a *Agent) record(h holding) error {
 	r := record{Source: h.name, Revision: h.revision, Objects: map[fleet.ObjectID]fleet.Revision{}}
 	for _, o := range h.objects {
 		r.Objects[o.ID] = o.Revision
+	}
+	for id, back := range h.held {
+		r.Objects[id] = back.revision
 	}
 	raw, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
@@ -216,12 +220,12 @@ func (a *Agent) remember(s Source) error {
 			h.faults, h.title = result.Faults, snapshot.Title
 		}
 	}
-	h.loaded, h.revision, h.held = true, r.Revision, map[fleet.ObjectID]string{}
+	h.loaded, h.revision, h.held = true, r.Revision, map[fleet.ObjectID]heldBack{}
 	for _, id := range slices.SortedFunc(maps.Keys(r.Objects), fleet.ObjectID.Compare) {
 		if o, ok := good[r.Objects[id]][id]; ok {
 			h.objects = append(h.objects, o)
 		} else {
-			h.held[id] = fmt.Sprintf("revision %s of %s, where it was last good, is not to be had", r.Objects[id].Short(), s.Name)
+			h.held[id] = heldBack{r.Objects[id], fmt.Sprintf("revision %s of %s, where it was last good, is not to be had", r.Objects[id].Short(), s.Name)}
 		}
 	}
 	return nil

@@ -29,6 +29,11 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	if s.Podman == "" {
 		s.Podman = "ok"
 	}
+	if s.Podman != "ok" {
+		s.Waiting = append(s.Waiting, fleet.Note{
+			About: fleet.ObjectID{Kind: fleet.KindNode, Name: string(a.Config.Node.Name)}, Text: "cannot be looked at: " + s.Podman,
+		})
+	}
 	s.Settled = len(s.Waiting) == 0
 	for _, h := range a.held.list() {
 		if h.applied && len(h.objects) == 0 { // all of it was deleted
@@ -164,6 +169,9 @@ func (a *Agent) View(ctx context.Context) (*reconcile.View, fleet.Desired, []fle
 	in, err := a.fleetInput(ctx)
 	if err != nil {
 		return nil, fleet.Desired{}, nil, err
+	}
+	for i := range in.Nodes {
+		in.Nodes[i].Down = *a.podman.Load()
 	}
 	return reconcile.NewView(in, a.templates.get(used(in.Previous, in.Desired))), in.Desired, in.Nodes, nil
 }

@@ -153,9 +153,7 @@ func listConfigMaps(_ *reconcile.View, d fleet.Desired, _ []fleet.Node) []metav1
 func listSecrets(_ *reconcile.View, d fleet.Desired, _ []fleet.Node) []metav1.Object {
 	var list []metav1.Object
 	for o, s := range fleet.Each[*corev1.Secret](d) {
-		meta := s.ObjectMeta.DeepCopy()
-		delete(meta.Annotations, "kubectl.kubernetes.io/last-applied-configuration") // it would quote the data
-		bare := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: fleet.KindSecret}, ObjectMeta: *meta, Type: s.Type, Immutable: s.Immutable}
+		bare := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: fleet.KindSecret}, ObjectMeta: *s.ObjectMeta.DeepCopy(), Type: s.Type, Immutable: s.Immutable}
 		marked(&bare.ObjectMeta, o)
 		list = append(list, bare)
 	}
@@ -197,6 +195,10 @@ func listNamespaces(v *reconcile.View, d fleet.Desired, _ []fleet.Node) []metav1
 func listNodes(_ *reconcile.View, _ fleet.Desired, nodes []fleet.Node) []metav1.Object {
 	var list []metav1.Object
 	for _, n := range nodes {
+		ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "AgentReady"}
+		if n.Down != "" {
+			ready = corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "PodmanNotReady", Message: n.Down}
+		}
 		list = append(list, &corev1.Node{
 			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: fleet.KindNode},
 			ObjectMeta: metav1.ObjectMeta{Name: string(n.Name), Labels: n.Labels},
@@ -205,7 +207,7 @@ func listNodes(_ *reconcile.View, _ fleet.Desired, nodes []fleet.Node) []metav1.
 				Addresses: []corev1.NodeAddress{
 					{Type: corev1.NodeInternalIP, Address: n.Address}, {Type: corev1.NodeHostName, Address: string(n.Name)},
 				},
-				Conditions: []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "AgentReady"}},
+				Conditions: []corev1.NodeCondition{ready},
 			},
 		})
 	}

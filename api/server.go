@@ -64,7 +64,7 @@ func (s *server) status(w http.ResponseWriter, r *http.Request) {
 	answer(w, status, err)
 }
 
-// longestPoll is how long a client is left waiting for a change before it is told to ask again.
+// longestPoll is how long a change is waited for before it is looked all the same.
 const longestPoll = time.Second
 
 // change answers at the next change.
@@ -164,6 +164,7 @@ func Follow(ctx context.Context, b Backend, tell func(Progress) error) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-changed:
+		case <-time.After(longestPoll): // some of it becomes true by time alone: minReadySeconds
 		}
 		select {
 		case <-ctx.Done():

@@ -81,7 +81,7 @@ type Pod struct {
 
 // Set is what a command read from a SOURCE for the agent.
 type Set struct {
-	Name     fleet.SourceName `json:"name"` // absolute path or URL; "stdin"
+	Name     fleet.SourceName `json:"name"` // absolute path or URL; "-" for standard input
 	Revision fleet.Revision   `json:"revision"`
 	Objects  []Object         `json:"objects"`
 	// Broken are files (or folders with a slash behind them, or "" for all) that could not be read whole:

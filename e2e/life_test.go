@@ -33,6 +33,7 @@ func TestKilledAtRandomMoments(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	dice := rand.New(rand.NewPCG(seed, 0))
+	before, beforeTag := map[string]string{}, ""
 	for round := range rounds {
 		tag := []string{"1", "2"}[round/2%2]
 		replicas := 1 + dice.IntN(3)
@@ -69,6 +70,21 @@ func TestKilledAtRandomMoments(t *testing.T) {
 		if len(web) != want {
 			t.Fatalf("round %d: %d pods of web, want %d: %v", round, len(web), want, web)
 		}
+		// Where the template is the same, as many as both want must be the very same containers.
+		stayed := 0
+		now := map[string]string{}
+		for _, c := range w.containers() {
+			if strings.HasPrefix(c.Pod, "web-") {
+				now[c.Name] = c.ID
+				if before[c.Name] == c.ID {
+					stayed++
+				}
+			}
+		}
+		if tag == beforeTag && stayed < min(len(before), len(now)) {
+			t.Fatalf("round %d: %d of %v stayed: %v", round, stayed, before, now)
+		}
+		before, beforeTag = now, tag
 		if pods := strings.Fields(w.podman.CLI(t, "pod", "ps", "-q")); len(pods) != want+2 {
 			t.Fatalf("round %d: Podman has %d pods, want %d", round, len(pods), want+2)
 		}
@@ -217,6 +233,9 @@ func TestPodmanGoesAndComesBack(t *testing.T) {
 	before := w.running()
 	w.podman.Kill(t)
 	w.until(20*time.Second, "that Podman is away", func(s api.Status) bool { return s.Podman != "ok" })
+	if body := w.raw("/readyz"); !strings.Contains(body, "podman") {
+		t.Errorf("/readyz without Podman: %s", body)
+	}
 	w.write("more.yaml", deployment("more", 1, w.image, ""))
 	w.commit("more")
 	w.must("sync")

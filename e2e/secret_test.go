@@ -19,7 +19,7 @@ import (
 func TestSecretsAreNowhere(t *testing.T) {
 	const planted, broken, refused = "hunter2-in-a-volume", "hunter3-in-a-broken-file", "hunter4-of-a-wrong-type"
 	w := newWorld(t)
-	w.write("secret.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: sec}\nstringData: {password: "+planted+"}\n")
+	w.write("secret.yaml", "apiVersion: v1\nkind: Secret\nmetadata:\n  name: sec\n  annotations: {kubectl.kubernetes.io/last-applied-configuration: '{\"stringData\":\""+planted+"\"}'}\nstringData: {password: "+planted+"}\n")
 	w.write("broken.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: other}\nstringData: {password: "+broken+"\n")
 	w.write("refused.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: third}\ndata: {password: ["+refused+"]}\n")
 	w.write("web.yaml", deployment("web", 2, w.image, `        volumeMounts: [{name: sec, mountPath: /sec}]
@@ -231,8 +231,19 @@ func TestSecondAgentIsRefused(t *testing.T) {
 	if code != 2 || !strings.Contains(errOut, "another skerry runs on this node") {
 		t.Fatalf("exit code %d\n%s", code, errOut)
 	}
-	if !w.status().Settled && w.status().Node != "alpha" {
+	if w.status().Node != "alpha" {
 		t.Error("the first agent was disturbed")
+	}
+	// Another data folder does not make it another node.
+	other := filepath.Join(w.dir, "other.yaml")
+	text := "node: {name: beta, address: 127.0.0.1, dataDir: " + filepath.Join(w.dir, "other") + "}\n" +
+		"podman: {socket: 'unix://" + filepath.Join(w.dir, "podman.sock") + "'}\nlisten: {socket: " + w.socket() + "}\n"
+	if err := os.WriteFile(other, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, errOut, code = w.run("agent", "--config", other)
+	if code != 2 || !strings.Contains(errOut, "another agent answers") {
+		t.Fatalf("exit code %d\n%s", code, errOut)
 	}
 	info, err := os.Stat(w.socket())
 	if err != nil || info.Mode().Perm() != 0o600 {

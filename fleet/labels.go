@@ -15,7 +15,6 @@ const (
 	LabelOwner      = "skerry.dev/owner"
 	LabelController = "skerry.dev/controller"
 	LabelSetHash    = "skerry.dev/pod-template-hash"
-	LabelNode       = "skerry.dev/node"
 	LabelCreated    = "skerry.dev/created" // RFC 3339, UTC: the slot's Created
 
 	LabelContainerHash = "skerry.dev/container-hash" // HashContainer: name and image

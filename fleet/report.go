@@ -12,6 +12,7 @@ type Node struct {
 	Labels      map[string]string
 	Address     string
 	Allocatable corev1.ResourceList
+	Down        string // why it cannot act; empty when it can
 }
 
 // PodReport is what a node says of one pod that carries our labels, in a slot or not.

@@ -48,7 +48,11 @@ func (s Step) String() string {
 	var b strings.Builder
 	b.WriteString(string(s.Verb))
 	b.WriteByte(' ')
-	b.WriteString(s.Pod.String())
+	if s.Pod == (PodID{}) { // a pod that is no more, of which something is left
+		b.WriteString(s.UID)
+	} else {
+		b.WriteString(s.Pod.String())
+	}
 	if s.Container != "" {
 		b.WriteByte('/')
 		b.WriteString(s.Container)

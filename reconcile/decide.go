@@ -35,6 +35,7 @@ type decider struct {
 	epoch    uint64
 	reports  map[string]*fleet.PodReport // by UID
 	nodes    map[fleet.NodeName]*fleet.NodeReport
+	exists   map[fleet.NodeName]bool
 	slots    []fleet.Slot
 	at       map[string]int // index into slots by UID
 	names    map[fleet.PodID]bool
@@ -49,11 +50,14 @@ func newDecider(in FleetInput) *decider {
 	in.Now = in.Now.UTC().Round(0)
 	d := &decider{
 		in: in, epoch: in.Previous.Epoch + 1,
-		reports: map[string]*fleet.PodReport{}, nodes: map[fleet.NodeName]*fleet.NodeReport{},
+		reports: map[string]*fleet.PodReport{}, nodes: map[fleet.NodeName]*fleet.NodeReport{}, exists: map[fleet.NodeName]bool{},
 		slots: slices.Clone(in.Previous.Slots), names: map[fleet.PodID]bool{},
 		sets:     make(map[fleet.ObjectID]*fleet.Set, len(in.Previous.Sets)),
 		rollouts: make(map[fleet.ObjectID]fleet.Rollout, len(in.Previous.Rollouts)),
 		next:     map[fleet.ObjectID][]fleet.Hash{},
+	}
+	for _, n := range in.Nodes {
+		d.exists[n.Name] = true
 	}
 	for i := range in.Reports {
 		report := &in.Reports[i]
@@ -81,18 +85,25 @@ func (d *decider) note(about fleet.ObjectID, format string, args ...any) {
 // adopt makes slots of pods that run and that no slot names: the store was lost, or is older than they are.
 // Whether they should stay is decided with all others.
 func (d *decider) adopt() {
-	known := make(map[string]bool, len(d.slots))
+	const adopted = -1
+	known := make(map[string]int, len(d.slots)) // index into slots
 	for i := range d.slots {
-		known[d.slots[i].UID] = true
+		known[d.slots[i].UID] = i
 	}
 	var found []fleet.Slot
 	for _, report := range d.in.Reports {
 		for i := range report.Pods {
 			p := &report.Pods[i]
-			if known[p.UID] || p.UID == "" {
+			if p.UID == "" {
 				continue
 			}
-			known[p.UID] = true
+			if i, is := known[p.UID]; is {
+				if i != adopted && d.slots[i].Node != report.Node { // the machine was given another name
+					d.slots[i].Node, d.slots[i].Epoch = report.Node, d.epoch
+				}
+				continue
+			}
+			known[p.UID] = adopted
 			found = append(found, fleet.Slot{
 				Pod: p.Pod, UID: p.UID, Node: report.Node, Owner: p.Owner, Controller: p.Controller, Source: p.Source,
 				From: p.Revision, Want: p.Want, Shape: p.Shape, Label: p.Label, Goal: fleet.Run, Created: p.Created, Epoch: d.epoch,
@@ -131,6 +142,10 @@ func (d *decider) revive(p *fleet.PodReport) {
 func (d *decider) release() {
 	defer d.index()
 	d.slots = slices.DeleteFunc(d.slots, func(s fleet.Slot) bool {
+		if d.nowhere(s) {
+			delete(d.names, s.Pod)
+			return true
+		}
 		if s.Goal != fleet.Drain {
 			return false
 		}
@@ -141,6 +156,11 @@ func (d *decider) release() {
 		}
 		return gone
 	})
+}
+
+// nowhere reports whether a slot is on a node that is no more, and no other has its pod.
+func (d *decider) nowhere(s fleet.Slot) bool {
+	return len(d.in.Reports) > 0 && d.reports[s.UID] == nil && !d.exists[s.Node]
 }
 
 func (d *decider) index() {
@@ -457,7 +477,7 @@ func (d *decider) decision() Decision {
 func same(a, b fleet.Assignment) bool {
 	return maps.Equal(a.Revisions, b.Revisions) &&
 		slices.EqualFunc(a.Slots, b.Slots, func(x, y fleet.Slot) bool {
-			return x.UID == y.UID && x.Goal == y.Goal && x.Want == y.Want && x.Source == y.Source && x.From == y.From
+			return x.UID == y.UID && x.Node == y.Node && x.Goal == y.Goal && x.Want == y.Want && x.Source == y.Source && x.From == y.From
 		}) &&
 		slices.EqualFunc(a.Sets, b.Sets, func(x, y fleet.Set) bool { return reflect.DeepEqual(x, y) }) &&
 		slices.Equal(a.Rollouts, b.Rollouts)

@@ -38,7 +38,7 @@ func Plan(in NodeInput) NodePlan {
 		return cmp.Or(cmp.Compare(order(a), order(b)), a.Pod.Compare(b.Pod), cmp.Compare(a.UID, b.UID))
 	})
 	report := &p.plan.Report
-	report.Pending = len(p.plan.Chains) + len(in.Busy)
+	report.Pending = len(p.plan.Chains) + len(in.Busy) + p.late
 	slices.SortFunc(report.Pods, func(a, b fleet.PodReport) int { return cmp.Or(a.Pod.Compare(b.Pod), cmp.Compare(a.UID, b.UID)) })
 	slices.SortFunc(report.Notes, fleet.Note.Compare)
 	return p.plan
@@ -56,6 +56,7 @@ type planner struct {
 	in       NodeInput
 	observed map[string]*fleet.ObservedPod
 	ports    map[hostPort][]claim // who has or gets a port of the host
+	late     int                  // pods of which something is waited out
 	plan     NodePlan
 }
 
@@ -82,6 +83,9 @@ func (p *planner) pod(slot fleet.Slot) {
 		p.plan.Report.Notes = append(p.plan.Report.Notes, fleet.Note{About: slot.Pod.Object(), Text: text})
 	}
 	p.plan.WakeAt = fleet.Earliest(p.plan.WakeAt, result.WakeAt)
+	if result.Late && len(result.Steps) == 0 && !in.Busy {
+		p.late++
+	}
 	if !result.Gone {
 		p.plan.Report.Pods = append(p.plan.Report.Pods, fleet.PodReport{
 			Pod: slot.Pod, UID: slot.UID, Owner: slot.Owner, Controller: slot.Controller, Source: slot.Source, Revision: slot.From,
@@ -102,7 +106,13 @@ func (p *planner) unknown(o *fleet.ObservedPod) {
 // theirs.
 func (p *planner) leftovers(slotted map[string]bool) {
 	for _, uid := range slices.Sorted(maps.Keys(p.in.Host.Volumes)) {
-		if !slotted[uid] && p.observed[uid] == nil && !p.in.Busy[uid] {
+		if slotted[uid] || p.observed[uid] != nil || p.in.Busy[uid] {
+			continue
+		}
+		again := p.in.Attempts[uid][""].NotBefore()
+		if p.in.Now.Before(again) {
+			p.plan.WakeAt = fleet.Earliest(p.plan.WakeAt, again)
+		} else {
 			p.plan.Chains = append(p.plan.Chains, fleet.Chain{UID: uid, Goal: fleet.Drain, Steps: []fleet.Step{{Verb: fleet.Clean, UID: uid}}})
 		}
 	}

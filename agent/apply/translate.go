@@ -43,7 +43,7 @@ func podLabels(slot fleet.Slot) map[string]string {
 	labels := map[string]string{
 		fleet.LabelPodName: slot.Pod.Name, fleet.LabelPodNamespace: slot.Pod.Namespace, fleet.LabelPodUID: slot.UID,
 		fleet.LabelSource: string(slot.Source), fleet.LabelRevision: string(slot.From), fleet.LabelHash: string(slot.Want),
-		fleet.LabelOwner: slot.Owner.String(), fleet.LabelNode: string(slot.Node),
+		fleet.LabelOwner:   slot.Owner.String(),
 		fleet.LabelCreated: slot.Created.UTC().Format(time.RFC3339Nano),
 	}
 	for key, value := range map[string]string{

@@ -84,8 +84,8 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 	if len(c.Sources) == 0 {
 		log.Warn("no source is configured: the agent looks after what was applied by hand, and nothing else")
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	health := api.Health(p.Agent, metrics)
 	mux := http.NewServeMux()
@@ -101,8 +101,7 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 		}
 		servers.Go(func() {
 			if err := serve(ctx, l, handler); err != nil {
-				log.Error("serving ended", "err", err)
-				cancel()
+				cancel(fmt.Errorf("serve: %w", err))
 			}
 		})
 	}
@@ -110,18 +109,26 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 		log.Warn("systemd cannot be told that the agent is ready", "err", err)
 	}
 	err = p.run(ctx)
+	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
 	_ = notify("STOPPING=1")
-	cancel()
+	cancel(nil)
 	servers.Wait()
 	log.Info("agent ended; containers run on")
 	return err
 }
 
-// listen opens the agent's socket and, when one is configured, its network address. The data folder's lock
-// says that no other agent has the socket: a file that is there was left by one that was killed.
+// listen opens the agent's socket and, when one is configured, its network address. A socket on which nobody
+// answers was left by an agent that was killed.
 func (c config) listen(ctx context.Context) ([]net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(c.Listen.Socket), 0o700); err != nil {
 		return nil, err
+	}
+	var d net.Dialer
+	if conn, err := d.DialContext(ctx, "unix", c.Listen.Socket); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("another agent answers on %s, and a node has one agent: stop it first", c.Listen.Socket)
 	}
 	if err := os.Remove(c.Listen.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err

@@ -70,7 +70,7 @@ func (o *options) readInput() (loaded, error) {
 		return loaded{}, errors.New("standard input is empty")
 	}
 	files := fstest.MapFS{"stdin.yaml": &fstest.MapFile{Data: raw, Mode: 0o600}}
-	return loaded{name: "stdin", partial: true, snapshot: sources.Snapshot{Revision: "stdin", Files: files, Dir: "."}}.read(), nil
+	return loaded{name: "-", partial: true, snapshot: sources.Snapshot{Revision: "stdin", Files: files, Dir: "."}}.read(), nil
 }
 
 func readPath(ctx context.Context, source string) (loaded, error) {

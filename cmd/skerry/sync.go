@@ -56,7 +56,19 @@ func (o *options) sync(ctx context.Context, name string, wait time.Duration) err
 	if err := o.wait(ctx, client, wait); err != nil {
 		return err
 	}
+	status, err := client.Status(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range status.Sources {
+		for _, f := range s.Faults {
+			if f.Kind != "Warning" && (name == "" || s.Name == fleet.SourceName(name)) {
+				fmt.Fprintf(o.err, "%s: %s\n", s.Name, f.Text)
+			}
+		}
+	}
 	if failed {
+		fmt.Fprintln(o.err, "Not everything could be fetched (above): what was fetched before stands.")
 		return exitChanges
 	}
 	return nil

@@ -35,6 +35,9 @@ type wiring struct {
 	log         *slog.Logger
 }
 
+// pingTimeout is how long Podman may take for its first answer: it may have to be started for it.
+const pingTimeout = 30 * time.Second
+
 // build makes an agent. It takes the data folder's lock: one process a node.
 func (c config) build(ctx context.Context, w wiring) (*parts, error) {
 	if err := os.MkdirAll(c.Node.DataDir, 0o700); err != nil {
@@ -56,7 +59,14 @@ func (c config) build(ctx context.Context, w wiring) (*parts, error) {
 }
 
 func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
-	if err := p.machine.Ping(ctx); err != nil {
+	bounded, cancel := context.WithTimeout(ctx, pingTimeout)
+	err := p.machine.Ping(bounded)
+	cancel()
+	switch {
+	case err == nil:
+	case !podman.Absent(err): // somebody's Podman is there: it is not ours to replace
+		return fmt.Errorf("podman at %s does not answer as it should: %w", c.Podman.Socket, err)
+	default:
 		w.log.Info("no podman answers: podman system service is started and looked after", "socket", c.Podman.Socket)
 		if p.service, err = podman.NewService(c.Podman.Socket, w.log); err != nil {
 			return err
@@ -86,7 +96,6 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 			Every: func(failures int) time.Duration { return git.Next(s.Interval, failures, rand.Float64()) },
 		})
 	}
-	var err error
 	p.Agent, err = agent.New(cfg)
 	return err
 }

@@ -156,6 +156,7 @@ func (n *next) start(c *corev1.Container, ended *fleet.ObservedContainer) []flee
 		return nil
 	}
 	if _, err := Invoke(n.Spec, c, n.Config, Place{}); err != nil {
+		n.result.Late = true
 		n.wait(c.Name, "CreateContainerConfigError", "%v", err)
 		n.note("container %s cannot be made: %v", c.Name, err)
 		return nil

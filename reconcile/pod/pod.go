@@ -90,6 +90,7 @@ type Result struct {
 	Steps  []fleet.Step
 	Status corev1.PodStatus
 	Gone   bool // nothing of the pod is left, and nothing should be
+	Late   bool // something of it is not as wanted and is waited out, though all may look well
 	Notes  []string
 	WakeAt time.Time // zero: nothing here changes by time alone
 }
@@ -172,6 +173,7 @@ func (n *next) run() {
 	}
 	content, err := volumesWanted(n.Spec, n.Config)
 	if err != nil {
+		n.result.Late = true
 		n.holdAll(err.Error())
 		n.note("%v", err)
 		if box != alive {
@@ -256,6 +258,10 @@ func (n *next) tried(container string) bool {
 		return true
 	}
 	n.wake(a.NotBefore())
+	n.result.Late = true
+	if a.Text == "" { // it did not fail: it did not help
+		return false
+	}
 	again := clock(a.NotBefore())
 	if container == "" {
 		n.holdAll(a.Text)
@@ -318,8 +324,11 @@ func (n *next) drain() {
 		}
 		return
 	}
-	if !n.tried("") {
-		return
+	switch n.Attempts[""].Verb {
+	case fleet.Stop, fleet.Teardown, fleet.Clean: // what kept it from starting does not keep it from going
+		if !n.tried("") {
+			return
+		}
 	}
 	n.fetchSuccessors()
 	for _, c := range n.Observed.Containers {

@@ -64,9 +64,10 @@ type Images interface {
 type Watcher interface {
 	// Look lists what is there, at the cost of one list of pods and one of containers. Volumes is left empty.
 	Look(ctx context.Context) (fleet.Host, error)
-	// Watch calls changed whenever something may have changed, until ctx ends or the stream breaks. It blocks;
-	// what happened before it returned its first call is for Look to find. ready is called once it listens.
-	Watch(ctx context.Context, ready, changed func()) error
+	// Watch calls changed whenever something may have changed, until ctx ends or the stream breaks: with the UID
+	// of the pod it happened to, where that can be told, else with an empty one. It blocks; what happened before
+	// ready was called, which it is once it listens, is for Look to find.
+	Watch(ctx context.Context, ready func(), changed func(uid string)) error
 }
 
 // Volumes keeps the folders that live and die with a pod. Files that are secret, and scratch in memory, lie

@@ -151,7 +151,7 @@ func waitFor(t *testing.T, m host.Host, do func(), shows func(fleet.Host) bool) 
 	ctx, cancel := context.WithCancel(t.Context())
 	bell, ready, over := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
 	go func() {
-		over <- m.Watch(ctx, func() { close(ready) }, func() {
+		over <- m.Watch(ctx, func() { close(ready) }, func(string) {
 			select {
 			case bell <- struct{}{}:
 			default:
@@ -273,7 +273,7 @@ func TestServiceGoesAndComes(t *testing.T) {
 	pod, container := ours(t, m, image, "web")
 
 	ready, watched := make(chan struct{}), make(chan error, 1)
-	go func() { watched <- m.Watch(t.Context(), func() { close(ready) }, func() {}) }()
+	go func() { watched <- m.Watch(t.Context(), func() { close(ready) }, func(string) {}) }()
 	<-ready
 	s.Kill(t)
 	if err := <-watched; !errors.Is(err, host.ErrUnavailable) {

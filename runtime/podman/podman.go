@@ -16,6 +16,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/containers/podman/v4/pkg/bindings"
@@ -65,7 +66,7 @@ func (m *Machine) connect(ctx context.Context) (context.Context, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.conn == nil {
-		conn, err := bindings.NewConnection(context.WithoutCancel(ctx), m.socket)
+		conn, err := bindings.NewConnection(ctx, m.socket) // asks for the version; of conn only its values are used
 		if err != nil {
 			return nil, fmt.Errorf("%w at %s: %w", host.ErrUnavailable, m.socket, err)
 		}
@@ -89,6 +90,12 @@ func (m *Machine) Ping(ctx context.Context) error {
 		return kind(ctx, err)
 	}
 	return response.Body.Close()
+}
+
+// Absent reports whether an error says that nobody listens on the socket, and not that somebody does and does
+// not answer as wanted.
+func Absent(err error) bool {
+	return errors.Is(err, syscall.ENOENT) || errors.Is(err, syscall.ECONNREFUSED)
 }
 
 // kind maps what the bindings return to the kinds of error that callers branch on. Podman 4.3 answers 500
@@ -194,6 +201,19 @@ func (m *Machine) PodAddresses(ctx context.Context, id string) ([]netip.Addr, er
 	return m.addresses(infra.ID, infra.State.Pid), nil
 }
 
+// insist does a removal again when it failed only because a process ended by itself while Podman was about to
+// kill it. That can happen once for each container, and hardly ever does.
+func insist(remove func() error) error {
+	err := remove()
+	for range 3 {
+		if err == nil || !strings.Contains(err.Error(), improper) {
+			break
+		}
+		err = remove()
+	}
+	return err
+}
+
 // RemovePod kills what runs in a pod and removes it.
 func (m *Machine) RemovePod(ctx context.Context, id string) error {
 	ctx, err := m.connect(ctx)
@@ -208,10 +228,13 @@ func (m *Machine) RemovePod(ctx context.Context, id string) error {
 			}
 		}
 	}
-	report, err := pods.Remove(ctx, id, new(pods.RemoveOptions).WithForce(true).WithTimeout(0))
-	if err == nil && report != nil && report.Err != nil {
-		err = report.Err
-	}
+	err = insist(func() error {
+		report, err := pods.Remove(ctx, id, new(pods.RemoveOptions).WithForce(true).WithTimeout(0))
+		if err == nil && report != nil && report.Err != nil {
+			err = report.Err
+		}
+		return err
+	})
 	if err = kind(ctx, err); err != nil && !errors.Is(err, host.ErrNotFound) {
 		return fmt.Errorf("remove pod %s: %w", id, err)
 	}
@@ -276,10 +299,13 @@ func (m *Machine) RemoveContainer(ctx context.Context, id string) error {
 	return m.onContainer(ctx, "remove", id, func(ctx context.Context) error {
 		killStopping(ctx, id)
 		options := new(containers.RemoveOptions).WithForce(true).WithVolumes(true).WithIgnore(true).WithTimeout(0)
-		reports, err := containers.Remove(ctx, id, options)
-		for _, r := range reports {
-			err = errors.Join(err, r.Err)
-		}
+		err := insist(func() error {
+			reports, err := containers.Remove(ctx, id, options)
+			for _, r := range reports {
+				err = errors.Join(err, r.Err)
+			}
+			return err
+		})
 		if errors.Is(kind(ctx, err), host.ErrNotFound) {
 			return nil
 		}

@@ -76,7 +76,7 @@ func TestHandsRing(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		bell, ready, over := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
 		go func() {
-			over <- m.Watch(ctx, func() { close(ready) }, func() {
+			over <- m.Watch(ctx, func() { close(ready) }, func(string) {
 				select {
 				case bell <- struct{}{}:
 				default:

@@ -69,9 +69,10 @@ func localAddresses(trie []byte) []netip.Addr {
 	return ips
 }
 
-// limitsOf reads what a process's cgroup allows; nil where that cannot be read. Both cgroup versions are
-// known; version 2 has weights instead of shares, which are left out.
-func limitsOf(pid int) *fleet.Limits {
+// limitsOf reads what a container's cgroup allows; nil where that cannot be read. Both cgroup versions are
+// known; version 2 has weights instead of shares, which are left out. The container's cgroup is the one that
+// bears its ID: its process may have gone into one below.
+func limitsOf(pid int, id string) *fleet.Limits {
 	if pid == 0 {
 		return nil
 	}
@@ -80,6 +81,17 @@ func limitsOf(pid int) *fleet.Limits {
 		return nil
 	}
 	groups := cgroups(membership)
+	for controller, group := range groups {
+		at := strings.Index(group, id)
+		if at < 0 {
+			delete(groups, controller)
+			continue
+		}
+		end := strings.IndexByte(group[at:], '/')
+		if end >= 0 {
+			groups[controller] = group[:at+end]
+		}
+	}
 	var l fleet.Limits
 	var shares int64
 	type limit struct {

@@ -16,6 +16,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -323,14 +324,58 @@ func (s *Store) Remove(uid string) error {
 	if err := checkUID(uid); err != nil {
 		return err
 	}
-	memory := filepath.Join(s.Memory, uid)
-	entries, _ := os.ReadDir(memory)
-	for _, e := range entries {
-		// A scratch volume with a limit is a mount of its own; EINVAL says that this one is none.
-		err := syscall.Unmount(filepath.Join(memory, e.Name()), syscall.MNT_DETACH)
-		if err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
-			return fmt.Errorf("unmount volume %s: %w", e.Name(), err)
+	memory, disk := filepath.Join(s.Memory, uid), filepath.Join(s.Disk, uid)
+	// A scratch volume with a limit is a mount of its own. What else is mounted below, by a container say, is
+	// somebody else's: it is let go of, and not emptied.
+	for _, dir := range []string{memory, disk} {
+		if err := detach(dir); err != nil {
+			return err
 		}
 	}
-	return errors.Join(os.RemoveAll(memory), os.RemoveAll(filepath.Join(s.Disk, uid)))
+	return errors.Join(os.RemoveAll(memory), os.RemoveAll(disk))
+}
+
+// detach unmounts all that is mounted below a folder, the deepest first.
+func detach(dir string) error {
+	raw, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	var below []string
+	for line := range strings.Lines(string(raw)) {
+		// The fifth field is where; blanks and the like are written as \040.
+		if fields := strings.Fields(line); len(fields) > 4 {
+			at := unescape(fields[4])
+			if strings.HasPrefix(at, dir+"/") {
+				below = append(below, at)
+			}
+		}
+	}
+	slices.Reverse(below) // the kernel lists them as they were made
+	for _, at := range below {
+		err := syscall.Unmount(at, syscall.MNT_DETACH)
+		if err != nil && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOENT) {
+			return fmt.Errorf("unmount %s: %w", at, err)
+		}
+	}
+	return nil
+}
+
+// unescape reads a path as mountinfo has it.
+func unescape(s string) string {
+	if !strings.Contains(s, `\`) {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }

@@ -30,6 +30,7 @@ func Keep(before []fleet.Object, result Result, mayEmpty bool) Kept {
 		}
 	}
 	emptied := len(result.Objects) == 0 && !mayEmpty
+	unknown := unread(result.Faults)
 	for _, old := range before {
 		if _, read := slices.BinarySearchFunc(result.Objects, old.ID, compareID); read {
 			continue
@@ -41,6 +42,8 @@ func Keep(before []fleet.Object, result Result, mayEmpty bool) Kept {
 			why = fault.String()
 		case result.Lost(old.File):
 			why = old.File + " could not be read"
+		case unknown != "":
+			why = unknown + " cannot be read and may hold it"
 		case emptied:
 			why = "the source has nothing in it any more; if that is meant, set allowEmpty on it"
 		default:
@@ -53,6 +56,17 @@ func Keep(before []fleet.Object, result Result, mayEmpty bool) Kept {
 	}
 	slices.SortFunc(kept.Objects, func(a, b fleet.Object) int { return a.ID.Compare(b.ID) })
 	return kept
+}
+
+// unread is a file with something in it of which not even the name could be read: it may be any object, one
+// that was moved there from another file, too. Empty when there is none.
+func unread(faults []Fault) string {
+	for _, f := range faults {
+		if f.Kind == Error && f.Object == (fleet.ObjectID{}) {
+			return f.File
+		}
+	}
+	return ""
 }
 
 func compareID(o fleet.Object, id fleet.ObjectID) int { return o.ID.Compare(id) }

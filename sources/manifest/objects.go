@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -167,6 +168,9 @@ func (r *reader) keep(value runtime.Object, lost bool, at found, id fleet.Object
 		o.Hash = fleet.HashTemplate(o.Template)
 	}
 	defaultObject(o.Value)
+	if s, ok := o.Value.(*corev1.Secret); ok { // kubectl's note to itself quotes the data in plain sight
+		delete(s.Annotations, corev1.LastAppliedConfigAnnotation)
+	}
 	at.object = o
 }
 

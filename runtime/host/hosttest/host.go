@@ -222,7 +222,7 @@ func (h *Host) ring() {
 }
 
 // Watch calls changed after changes until ctx ends or the stream breaks.
-func (h *Host) Watch(ctx context.Context, ready, changed func()) error {
+func (h *Host) Watch(ctx context.Context, ready func(), changed func(uid string)) error {
 	bell := make(chan struct{}, 1)
 	var broken chan struct{}
 	err := h.call(ctx, "Watch", "", func() error {
@@ -246,7 +246,7 @@ func (h *Host) Watch(ctx context.Context, ready, changed func()) error {
 		case <-broken:
 			return fmt.Errorf("%w: its event stream ended", host.ErrUnavailable)
 		case <-bell:
-			changed()
+			changed("")
 		}
 	}
 }

@@ -120,7 +120,7 @@ func TestDownAndUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, _, _ := running(t)
 		watched := make(chan error, 1)
-		go func() { watched <- h.Watch(t.Context(), func() {}, func() {}) }()
+		go func() { watched <- h.Watch(t.Context(), func() {}, func(string) {}) }()
 		synctest.Wait()
 		h.Down()
 		if err := <-watched; !errors.Is(err, host.ErrUnavailable) {
@@ -136,7 +136,7 @@ func TestDownAndUp(t *testing.T) {
 		if c := state(t, h); c.State != fleet.Running {
 			t.Errorf("it is %s", c.State)
 		}
-		go func() { watched <- h.Watch(t.Context(), func() {}, func() {}) }()
+		go func() { watched <- h.Watch(t.Context(), func() {}, func(string) {}) }()
 		synctest.Wait()
 		h.BreakWatch()
 		if err := <-watched; !errors.Is(err, host.ErrUnavailable) {
@@ -193,7 +193,7 @@ func TestACrashRings(t *testing.T) {
 			t.Fatal(err)
 		}
 		bell := make(chan time.Time, 8)
-		go h.Watch(t.Context(), func() {}, func() { bell <- time.Now() })
+		go h.Watch(t.Context(), func() {}, func(string) { bell <- time.Now() })
 		synctest.Wait()
 		if err := h.Pause(id); err != nil {
 			t.Fatal(err)

@@ -89,7 +89,7 @@ func (b *bench) sandbox() host.Sandbox {
 		fleet.LabelPodName: id.Name, fleet.LabelPodNamespace: id.Namespace, fleet.LabelPodUID: "uid-" + b.id,
 		fleet.LabelSource: "home", fleet.LabelRevision: "abc", fleet.LabelHash: "hash", fleet.LabelShape: "shape",
 		fleet.LabelOwner: "ReplicaSet/suite/" + b.id, fleet.LabelController: "Deployment/suite/d",
-		fleet.LabelSetHash: "label", fleet.LabelNode: "here", fleet.LabelCreated: "2026-01-02T03:04:05.000000006Z",
+		fleet.LabelSetHash: "label", fleet.LabelCreated: "2026-01-02T03:04:05.000000006Z",
 	}}
 }
 
@@ -218,7 +218,7 @@ func (b *bench) watch() (bell <-chan struct{}, stop func()) {
 	ctx, cancel := context.WithCancel(b.Context())
 	rung, ready, over := make(chan struct{}, 1), make(chan struct{}), make(chan error, 1)
 	go func() {
-		over <- b.Watch(ctx, func() { close(ready) }, func() {
+		over <- b.Watch(ctx, func() { close(ready) }, func(string) {
 			select {
 			case rung <- struct{}{}:
 			default:
