@@ -61,13 +61,13 @@ type Agent struct {
 	syncs     map[fleet.SourceName]chan chan Fetch
 	peeks     map[fleet.SourceName]chan chan peeked
 
-	leadBell, nodeBell bell
-	changed            broadcast
-	leadNotes          atomic.Pointer[[]fleet.Note]
-	podman             atomic.Pointer[string] // "" when it answers
-	looked             atomic.Pointer[fleet.Host]
-	watching           atomic.Bool
-	working            sync.Map // UIDs of pods with a chain under way, for listen
+	// leadBell: sources or reports changed. nodeBell: the assignment did. hostBell: the machine did.
+	leadBell, nodeBell, hostBell bell
+	changed                      broadcast
+	leadNotes                    atomic.Pointer[[]fleet.Note]
+	podman                       atomic.Pointer[string] // "" when it answers
+	watching                     atomic.Bool
+	working                      sync.Map // UIDs of pods with a chain under way, for listen
 	// keeping is held while templates are written and what needs them is made desired, and while templates that
 	// nothing needs are removed.
 	keeping sync.Mutex
@@ -79,7 +79,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		Config: cfg, templates: newTemplates(cfg.DataDir), syncs: map[fleet.SourceName]chan chan Fetch{},
 		peeks:    map[fleet.SourceName]chan chan peeked{},
-		leadBell: newBell(), nodeBell: newBell(),
+		leadBell: newBell(), nodeBell: newBell(), hostBell: newBell(),
 	}
 	a.held = newHoldings()
 	down := "not asked yet"

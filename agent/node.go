@@ -45,6 +45,10 @@ type worker struct {
 	attempts map[string]map[string]pod.Attempt // by UID, then container
 	rendered map[fleet.Hash]uint64             // templates that were looked for in their commits in vain, and in which epoch
 	report   fleet.NodeReport
+
+	seen   fleet.Host // the machine at the last look
+	seenAt time.Time
+	stale  bool // something happened since
 }
 
 type underWay struct {
@@ -62,7 +66,7 @@ func (a *Agent) node(ctx context.Context) error {
 	}
 	w := &worker{
 		Agent: a, outcomes: make(chan apply.Outcome, 16), busy: map[string]underWay{},
-		attempts: map[string]map[string]pod.Attempt{}, rendered: map[fleet.Hash]uint64{},
+		attempts: map[string]map[string]pod.Attempt{}, rendered: map[fleet.Hash]uint64{}, stale: true,
 	}
 	w.runner = &apply.Runner{Host: a.Host, Volumes: a.Volumes, Outcomes: w.outcomes, Makers: make(chan struct{}, makers)}
 	defer w.finish()
@@ -109,7 +113,9 @@ func (w *worker) rest(ctx context.Context, least, wait time.Duration) bool {
 			return false
 		case o := <-w.outcomes:
 			w.took(o)
-			rang = true
+			rang, w.stale = true, true
+		case <-w.hostBell:
+			rang, w.stale = true, true
 		case <-w.nodeBell:
 			rang = true
 		case <-earliest:
@@ -163,7 +169,6 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 		return began.Add(fullLook), err
 	}
 	plan := reconcile.Plan(in)
-	w.looked.Store(&in.Host)
 	w.forget(in.Assignment, in.Host.Volumes)
 	w.cut(in.Assignment)
 	for _, chain := range plan.Chains {
@@ -178,7 +183,7 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	if err := w.say(ctx, plan.Report); err != nil {
 		return began.Add(fullLook), err
 	}
-	return fleet.Earliest(began.Add(fullLook), plan.WakeAt), nil
+	return fleet.Earliest(w.seenAt.Add(fullLook), plan.WakeAt), nil
 }
 
 func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
@@ -187,8 +192,7 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 	if err != nil {
 		return reconcile.NodeInput{}, err
 	}
-	seen, err := w.look(ctx)
-	if err != nil {
+	if err := w.lookIfNeeded(ctx); err != nil {
 		return reconcile.NodeInput{}, err
 	}
 	desired := *w.held.desired.Load()
@@ -198,8 +202,24 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 	}
 	return reconcile.NodeInput{
 		Node: w.Node, Assignment: assignment, Templates: w.templatesFor(assignment, desired), Desired: desired,
-		Host: seen, Busy: busy, Attempts: w.attempts, Now: time.Now(),
+		Host: w.seen, Busy: busy, Attempts: w.attempts, Now: time.Now(),
 	}, nil
+}
+
+// lookIfNeeded looks at the machine, unless nothing happened since the last look: another assignment alone is
+// planned on what is known. Whatever we do to a pod ends with an outcome, and so with another look.
+func (w *worker) lookIfNeeded(ctx context.Context) error {
+	if !w.stale && w.watching.Load() && time.Since(w.seenAt) < fullLook {
+		return nil
+	}
+	began := time.Now()
+	w.stale = true // until it is known to have worked
+	seen, err := w.look(ctx)
+	if err != nil {
+		return err
+	}
+	w.seen, w.seenAt, w.stale = seen, began, false
+	return nil
 }
 
 // look is the machine with the volumes that were written.
@@ -360,11 +380,11 @@ func (a *Agent) listen(ctx context.Context) error {
 		err := a.Host.Watch(ctx, func() {
 			heard = time.Now()
 			a.watching.Store(true)
-			a.nodeBell.ring() // what happened before is for a look to find
+			a.hostBell.ring() // what happened before is for a look to find
 		}, func(uid string) {
 			// What we do to a pod ourselves rings when it is done; a look in the midst of it would only cost.
 			if _, ours := a.working.Load(uid); !ours {
-				a.nodeBell.ring()
+				a.hostBell.ring()
 			}
 		})
 		a.watching.Store(false)
@@ -374,7 +394,7 @@ func (a *Agent) listen(ctx context.Context) error {
 		a.Log.Debug("events ended", "err", err)
 		wait := blindLook
 		if !heard.IsZero() {
-			a.nodeBell.ring()
+			a.hostBell.ring()
 			if time.Since(heard) > steadyWatch {
 				wait = 0
 			}
