@@ -42,8 +42,8 @@ type worker struct {
 	runner   *apply.Runner
 	outcomes chan apply.Outcome
 	busy     map[string]underWay
-	attempts map[string]map[string]pod.Attempt // by UID, then container
-	rendered map[fleet.Hash]uint64             // templates that were looked for in their commits in vain, and in which epoch
+	attempts map[string]pod.Tries  // by UID
+	rendered map[fleet.Hash]uint64 // templates that were looked for in their commits in vain, and in which epoch
 	report   fleet.NodeReport
 
 	seen   fleet.Host // the machine at the last look
@@ -66,7 +66,7 @@ func (a *Agent) node(ctx context.Context) error {
 	}
 	w := &worker{
 		Agent: a, outcomes: make(chan apply.Outcome, 16), busy: map[string]underWay{},
-		attempts: map[string]map[string]pod.Attempt{}, rendered: map[fleet.Hash]uint64{}, stale: true,
+		attempts: map[string]pod.Tries{}, rendered: map[fleet.Hash]uint64{}, stale: true,
 	}
 	w.runner = &apply.Runner{Host: a.Host, Volumes: a.Volumes, Outcomes: w.outcomes, Makers: make(chan struct{}, makers)}
 	defer w.finish()
@@ -298,51 +298,27 @@ func (w *worker) took(o apply.Outcome) {
 	delete(w.busy, uid)
 	w.working.Delete(uid)
 	tries := w.attempts[uid]
-	if tries == nil {
-		tries = map[string]pod.Attempt{}
-	}
 	for _, done := range o.Steps {
 		w.Metrics.stepped(done)
 		s := done.Step
-		if done.Err == nil {
+		switch {
+		case done.Err == nil:
 			w.Log.Info("step", "step", string(s.Verb), "pod", s.Pod.String(), "container", s.Container, "why", s.Why,
 				"took", done.Took.Round(time.Millisecond))
-			settle(tries, s)
-			continue
+			tries = tries.Worked(s, time.Now())
+		case errors.Is(done.Err, context.Canceled), errors.Is(done.Err, host.ErrUnavailable):
+			// says nothing about the pod
+		default:
+			tries = tries.Failed(s, done.Err.Error(), errors.Is(done.Err, host.ErrConflict), time.Now())
+			w.Log.Warn("step", "step", string(s.Verb), "pod", s.Pod.String(), "container", s.Container,
+				"failures", tries[s.Container].Failures, "took", done.Took.Round(time.Millisecond), "err", done.Err)
 		}
-		if errors.Is(done.Err, context.Canceled) || errors.Is(done.Err, host.ErrUnavailable) {
-			continue // says nothing about the pod
-		}
-		before := tries[s.Container]
-		a := pod.Attempt{
-			Verb: s.Verb, Image: s.Image, Failures: 1, Last: time.Now(), Text: done.Err.Error(),
-			Conflict: errors.Is(done.Err, host.ErrConflict),
-		}
-		if before.Verb == s.Verb && before.Image == s.Image {
-			a.Failures = before.Failures + 1
-		}
-		tries[s.Container] = a
-		w.Log.Warn("step", "step", string(s.Verb), "pod", s.Pod.String(), "container", s.Container, "failures", a.Failures,
-			"took", done.Took.Round(time.Millisecond), "err", done.Err)
 	}
 	if len(tries) == 0 {
 		delete(w.attempts, uid)
 		return
 	}
 	w.attempts[uid] = tries
-}
-
-// settle notes that a step went well. What failed before is forgotten when that very thing works, or what it
-// was for.
-func settle(tries map[string]pod.Attempt, s fleet.Step) {
-	before, failed := tries[s.Container]
-	switch {
-	case s.Verb == fleet.Limit:
-		// Limits that do not show where they are read would be put back for ever: each time is waited for longer.
-		tries[s.Container] = pod.Attempt{Verb: s.Verb, Failures: before.Failures + 1, Last: time.Now()}
-	case failed && (before.Verb == s.Verb || s.Verb == fleet.Start || s.Verb == fleet.Sandbox):
-		delete(tries, s.Container)
-	}
 }
 
 // forget drops what was remembered of pods that are no more.

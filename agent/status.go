@@ -4,9 +4,6 @@ import (
 	"context"
 	"slices"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/reconcile"
@@ -24,7 +21,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	view := reconcile.NewView(in, nil)
 	s := api.Status{
 		Node: a.Config.Node.Name, Version: a.Version, Podman: *a.podman.Load(), Epoch: in.Previous.Epoch,
-		Waiting: view.Waiting(), Workloads: workloads(view, in), Pods: podLines(view),
+		Waiting: view.Waiting(), Workloads: view.Workloads(), Pods: view.Lines(),
 	}
 	if s.Podman == "" {
 		s.Podman = "ok"
@@ -78,90 +75,6 @@ func faults(list []manifest.Fault) []api.Fault {
 		out = append(out, api.Fault{Kind: string(f.Kind), File: f.File, Line: f.Line, Text: f.String()})
 	}
 	return out
-}
-
-func workloads(view *reconcile.View, in reconcile.FleetInput) []api.Workload {
-	var list []api.Workload
-	waiting := map[fleet.ObjectID]bool{}
-	for _, n := range view.Waiting() {
-		waiting[n.About] = true
-	}
-	line := func(o fleet.Object, desired int32) api.Workload {
-		w := api.Workload{ID: o.ID, Source: o.Source, Revision: o.Revision, File: o.File, Desired: desired, State: "Ready"}
-		if waiting[o.ID] {
-			w.State = "Progressing"
-		}
-		return w
-	}
-	deployments := view.Deployments()
-	at := 0
-	for o, d := range fleet.Each[*appsv1.Deployment](in.Desired) {
-		w, s := line(o, *d.Spec.Replicas), deployments[at].Status
-		at++
-		w.Updated, w.Ready, w.Available = s.UpdatedReplicas, s.ReadyReplicas, s.AvailableReplicas
-		for _, c := range s.Conditions {
-			if c.Type == appsv1.DeploymentProgressing && c.Reason == "ProgressDeadlineExceeded" {
-				w.State = "Stuck"
-			}
-		}
-		if d.Spec.Paused {
-			w.State = "Paused"
-		}
-		list = append(list, w)
-	}
-	for _, rs := range view.ReplicaSets() {
-		if o, own := in.Desired.Find(fleet.ObjectID{Kind: fleet.KindReplicaSet, Namespace: rs.Namespace, Name: rs.Name}); own {
-			w := line(o, *rs.Spec.Replicas)
-			w.Updated, w.Ready, w.Available = rs.Status.Replicas, rs.Status.ReadyReplicas, rs.Status.AvailableReplicas
-			list = append(list, w)
-		}
-	}
-	for o := range fleet.Each[*corev1.Pod](in.Desired) {
-		w := line(o, 1)
-		if !waiting[o.ID] {
-			w.Updated, w.Ready, w.Available = 1, 1, 1
-		}
-		list = append(list, w)
-	}
-	return list
-}
-
-func podLines(view *reconcile.View) []api.Pod {
-	var list []api.Pod
-	for _, p := range view.Pods() {
-		line := api.Pod{
-			ID: fleet.PodID{Namespace: p.Namespace, Name: p.Name}, Node: fleet.NodeName(p.Spec.NodeName),
-			Owner: fleet.ObjectID{Kind: fleet.KindPod, Namespace: p.Namespace, Name: p.Name},
-			Phase: phase(&p), Total: len(p.Status.ContainerStatuses), IP: p.Status.PodIP, Created: p.CreationTimestamp.Time,
-		}
-		for _, o := range p.OwnerReferences {
-			line.Owner = fleet.ObjectID{Kind: o.Kind, Namespace: p.Namespace, Name: o.Name}
-		}
-		for _, c := range p.Status.ContainerStatuses {
-			line.Restarts += c.RestartCount
-			if c.Ready {
-				line.Ready++
-			}
-		}
-		list = append(list, line)
-	}
-	return list
-}
-
-// phase is what kubectl would show in the STATUS column.
-func phase(p *corev1.Pod) string {
-	if p.DeletionTimestamp != nil {
-		return "Terminating"
-	}
-	for _, c := range p.Status.ContainerStatuses {
-		switch {
-		case c.State.Waiting != nil:
-			return c.State.Waiting.Reason
-		case c.State.Terminated != nil:
-			return c.State.Terminated.Reason
-		}
-	}
-	return string(p.Status.Phase)
 }
 
 // View is the fleet for the Kubernetes dialect.

@@ -20,16 +20,16 @@ import (
 
 // Status is a fleet in one page.
 type Status struct {
-	Node      fleet.NodeName `json:"node"`
-	Version   string         `json:"version"`
-	Podman    string         `json:"podman"` // "ok", or why it cannot be reached
-	Epoch     uint64         `json:"epoch"`
-	Settled   bool           `json:"settled"` // everything is as desired
-	Sources   []SourceStatus `json:"sources"`
-	Workloads []Workload     `json:"workloads"`
-	Pods      []Pod          `json:"pods"`
-	Waiting   []fleet.Note   `json:"waiting,omitempty"` // what keeps it from being settled
-	Notes     []fleet.Note   `json:"notes,omitempty"`
+	Node      fleet.NodeName       `json:"node"`
+	Version   string               `json:"version"`
+	Podman    string               `json:"podman"` // "ok", or why it cannot be reached
+	Epoch     uint64               `json:"epoch"`
+	Settled   bool                 `json:"settled"` // everything is as desired
+	Sources   []SourceStatus       `json:"sources"`
+	Workloads []reconcile.Workload `json:"workloads"`
+	Pods      []reconcile.Line     `json:"pods"`
+	Waiting   []fleet.Note         `json:"waiting,omitempty"` // what keeps it from being settled
+	Notes     []fleet.Note         `json:"notes,omitempty"`
 }
 
 // SourceStatus is how a source is.
@@ -51,32 +51,6 @@ type Fault struct {
 	File string `json:"file"`
 	Line int    `json:"line,omitempty"`
 	Text string `json:"text"` // the whole line, file and all
-}
-
-// Workload is a Deployment, a ReplicaSet of its own, or a bare Pod.
-type Workload struct {
-	ID        fleet.ObjectID   `json:"id"`
-	Source    fleet.SourceName `json:"source"`
-	Revision  fleet.Revision   `json:"revision"`
-	File      string           `json:"file,omitempty"`
-	Desired   int32            `json:"desired"`
-	Updated   int32            `json:"updated"`
-	Ready     int32            `json:"ready"`
-	Available int32            `json:"available"`
-	State     string           `json:"state"` // Ready, or Progressing, Stuck, Paused
-}
-
-// Pod is a pod in one line.
-type Pod struct {
-	ID       fleet.PodID    `json:"id"`
-	Node     fleet.NodeName `json:"node"`
-	Owner    fleet.ObjectID `json:"owner"`
-	Phase    string         `json:"phase"` // as kubectl shows it: Running, CrashLoopBackOff, Terminating, …
-	Ready    int            `json:"ready"`
-	Total    int            `json:"total"`
-	Restarts int32          `json:"restarts"`
-	IP       string         `json:"ip,omitempty"`
-	Created  time.Time      `json:"created"`
 }
 
 // Set is what a command read from a SOURCE for the agent.

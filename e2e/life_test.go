@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/internal/lab"
+	"github.com/skerry-dev/skerry/reconcile"
 )
 
 // TestKilledAtRandomMoments kills the agent while it deploys, rolls and removes, and starts it again: what
@@ -298,7 +299,7 @@ func TestStrangersAreLeftAlone(t *testing.T) {
 	w.start()
 	w.must("sync")
 	w.until(30*time.Second, "a note about the taken name", func(s api.Status) bool {
-		return len(w.running()) == 2 && slices.ContainsFunc(s.Workloads, func(x api.Workload) bool { return x.ID.Name == "web" && x.State == "Ready" }) &&
+		return len(w.running()) == 2 && slices.ContainsFunc(s.Workloads, func(x reconcile.Workload) bool { return x.ID.Name == "web" && x.State == "Ready" }) &&
 			strings.Contains(w.must("status"), "the name default_taken is taken")
 	})
 	w.podman.CLI(t, "pod", "rm", "-f", "-t", "0", "default_taken")
@@ -356,7 +357,7 @@ func TestImageThatIsNotThereHoldsTheRollout(t *testing.T) {
 	w.commit("bad")
 	w.must("sync")
 	w.until(30*time.Second, "an image that cannot be pulled", func(s api.Status) bool {
-		return slices.ContainsFunc(s.Pods, func(p api.Pod) bool { return p.Phase == "ImagePullBackOff" })
+		return slices.ContainsFunc(s.Pods, func(p reconcile.Line) bool { return p.Phase == "ImagePullBackOff" })
 	})
 	if diff := cmp.Diff(before, w.running()); diff != "" {
 		t.Errorf("a bad image took good pods down: %s", diff)

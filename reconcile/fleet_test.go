@@ -155,7 +155,7 @@ type machine struct {
 	host      fleet.Host
 	said      []fleet.NodeReport // as the store has it
 	templates map[fleet.Hash]*corev1.PodTemplateSpec
-	attempts  map[string]map[string]pod.Attempt
+	attempts  map[string]pod.Tries
 	bad       map[string]bool // images whose containers end at once
 	now       time.Time
 	wake      time.Time

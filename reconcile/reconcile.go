@@ -42,8 +42,8 @@ type NodeInput struct {
 	Templates  map[fleet.Hash]*corev1.PodTemplateSpec
 	Desired    fleet.Desired // for ConfigMaps and Secrets
 	Host       fleet.Host
-	Busy       map[string]bool                   // UIDs of pods with a chain under way
-	Attempts   map[string]map[string]pod.Attempt // by UID, then container
+	Busy       map[string]bool      // UIDs of pods with a chain under way
+	Attempts   map[string]pod.Tries // by UID
 	Now        time.Time
 }
 

@@ -96,7 +96,7 @@ func limited(l fleet.Limits) func(*fleet.ObservedContainer) {
 
 func (s *scene) tried(container string, a pod.Attempt) *scene {
 	if s.Attempts == nil {
-		s.Attempts = map[string]pod.Attempt{}
+		s.Attempts = pod.Tries{}
 	}
 	s.Attempts[container] = a
 	return s

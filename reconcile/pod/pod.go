@@ -10,6 +10,7 @@ package pod
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -69,6 +70,42 @@ func (a Attempt) NotBefore() time.Time {
 	return a.Last.Add(series.after(a.Failures))
 }
 
+// Tries are what failed lately of one pod, by container, "" for the pod as a whole.
+type Tries map[string]Attempt
+
+// Failed returns the tries after a step failed. It counts up when the same was tried before.
+func (t Tries) Failed(s fleet.Step, text string, conflict bool, now time.Time) Tries {
+	a := Attempt{Verb: s.Verb, Image: s.Image, Failures: 1, Last: now, Text: text, Conflict: conflict}
+	if before := t[s.Container]; before.Verb == s.Verb && before.Image == s.Image {
+		a.Failures = before.Failures + 1
+	}
+	return t.with(s.Container, a)
+}
+
+// Worked returns the tries after a step went well. What failed before is forgotten when that very thing works,
+// or what it was for.
+func (t Tries) Worked(s fleet.Step, now time.Time) Tries {
+	before, failed := t[s.Container]
+	switch {
+	case s.Verb == fleet.Limit:
+		// Limits that do not show where they are read would be put back for ever: each time is waited for longer.
+		return t.with(s.Container, Attempt{Verb: s.Verb, Failures: before.Failures + 1, Last: now})
+	case failed && (before.Verb == s.Verb || s.Verb == fleet.Start || s.Verb == fleet.Sandbox):
+		t = maps.Clone(t)
+		delete(t, s.Container)
+	}
+	return t
+}
+
+func (t Tries) with(container string, a Attempt) Tries {
+	t = maps.Clone(t)
+	if t == nil {
+		t = Tries{}
+	}
+	t[container] = a
+	return t
+}
+
 // Input is all that Next looks at.
 type Input struct {
 	Slot     fleet.Slot
@@ -76,7 +113,7 @@ type Input struct {
 	Observed *fleet.ObservedPod // nil when Podman has no such pod
 	Volumes  fleet.Volumes      // what was written for the pod; nil when it has no folder
 	Config   Config
-	Attempts map[string]Attempt // by container, "" for the pod as a whole
+	Attempts Tries
 	Taken    map[string]bool    // names in Podman that are not ours
 	Blocked  string             // why the pod may not start yet; empty when it may
 	Next     []corev1.Container // what a draining pod makes room for
