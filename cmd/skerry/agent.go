@@ -81,6 +81,9 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 	}
 	log.Info("agent starts", "version", version, "node", c.Node.Name, "config", from, "dataDir", c.Node.DataDir,
 		"socket", c.Listen.Socket, "podman", c.Podman.Socket, "sources", len(c.Sources))
+	if c.Network.set() {
+		log.Warn("the settings below network have no effect in this version: pods are on Podman's own network, and Services are not run")
+	}
 	if len(c.Sources) == 0 {
 		log.Warn("no source is configured: the agent looks after what was applied by hand, and nothing else")
 	}

@@ -34,6 +34,9 @@ type config struct {
 	Podman  podmanConfig   `mapstructure:"podman"`
 	Listen  listenConfig   `mapstructure:"listen"`
 	Sources []sourceConfig `mapstructure:"sources"`
+	// Network is what later versions do with it. This one takes a configuration that has it, and says that it
+	// has no effect.
+	Network networkConfig `mapstructure:"network"`
 
 	file string // where it was read; empty: defaults
 }
@@ -52,6 +55,20 @@ type podmanConfig struct {
 type listenConfig struct {
 	Socket  string `mapstructure:"socket"`
 	Address string `mapstructure:"address"`
+}
+
+type networkConfig struct {
+	Services          string           `mapstructure:"services"`
+	PodNetwork        string           `mapstructure:"podNetwork"`
+	PodCIDR           string           `mapstructure:"podCIDR"`
+	ServiceCIDR       string           `mapstructure:"serviceCIDR"`
+	Domain            string           `mapstructure:"domain"`
+	LoadBalancerPools []map[string]any `mapstructure:"loadBalancerPools"`
+}
+
+// set reports whether anything of it is written.
+func (n networkConfig) set() bool {
+	return n.Services+n.PodNetwork+n.PodCIDR+n.ServiceCIDR+n.Domain != "" || len(n.LoadBalancerPools) > 0
 }
 
 type sourceConfig struct {
@@ -185,6 +202,12 @@ func (c config) validate() error {
 		if _, _, err := net.SplitHostPort(c.Listen.Address); err != nil {
 			fault("listen.address %q is not host:port", c.Listen.Address)
 		}
+	}
+	if !slices.Contains([]string{"", "auto", "on", "off"}, c.Network.Services) {
+		fault("network.services %q: auto, on or off is wanted", c.Network.Services)
+	}
+	if !slices.Contains([]string{"", "auto", "none", "host-gw", "vxlan", "wireguard"}, c.Network.PodNetwork) {
+		fault("network.podNetwork %q: auto, none, host-gw, vxlan or wireguard is wanted", c.Network.PodNetwork)
 	}
 	names := map[string]bool{}
 	for i, s := range c.Sources {
