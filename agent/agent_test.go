@@ -33,6 +33,7 @@ type repository struct {
 	newest  fleet.Revision
 	err     error
 	slow    time.Duration
+	late    fs.FS // what only a fetch has
 	fetches []time.Time
 }
 
@@ -58,6 +59,9 @@ func (r *repository) Fetch(context.Context) (sources.Snapshot, error) {
 	r.fetches = append(r.fetches, time.Now())
 	if r.err != nil {
 		return sources.Snapshot{}, r.err
+	}
+	if r.late != nil {
+		r.trees[r.newest] = r.late
 	}
 	return sources.Snapshot{Revision: r.newest, Files: r.trees[r.newest], Dir: "."}, nil
 }
@@ -343,6 +347,47 @@ func TestSourceFails(t *testing.T) {
 	})
 }
 
+// TestLostRevisionAndEmptied: what is held is kept as well when the source has nothing in it any more.
+func TestLostRevisionAndEmptied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.repo.push("r1", tree(pod("one", "app:1", "")))
+		w.run()
+		after(time.Minute)
+		w.stop()
+		delete(w.repo.trees, "r1")
+		w.repo.push("r2", tree())
+		w.run()
+		after(10 * time.Minute)
+		if s := w.status(); len(s.Pods) != 1 {
+			t.Fatalf("pods %+v, notes %v", s.Pods, s.Notes)
+		}
+	})
+}
+
+// TestSameRevisionReadAgain: what could not be had at the start and can be fetched is used at once.
+func TestSameRevisionReadAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		files := tree(pod("one", "app:1", "  volumes: [{name: c, configMap: {name: c}}]\n"), "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n")
+		w.repo.push("r1", files)
+		w.run()
+		after(time.Minute)
+		w.stop()
+		delete(w.repo.trees, "r1") // the clone is damaged
+		if err := w.machine.Delete("default_one"); err != nil {
+			t.Fatal(err)
+		}
+		w.repo.late = files
+		w.repo.slow = 3 * time.Second
+		w.run()
+		after(8 * time.Second)
+		if s := w.status(); len(s.Pods) != 1 || s.Pods[0].Phase != "Running" {
+			t.Fatalf("pods %+v, notes %v", s.Pods, s.Notes)
+		}
+	})
+}
+
 // TestSourceTakenOutOfTheConfiguration: its pods are kept until somebody says what should become of them.
 func TestSourceTakenOutOfTheConfiguration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -489,7 +534,7 @@ func TestAppliedSets(t *testing.T) {
 		if s := w.status(); len(s.Notes) > 0 || len(s.Sources) != 2 || s.Sources[1].Name != "/b" {
 			t.Errorf("notes %v, sources %+v", s.Notes, s.Sources)
 		}
-		// A set that cannot be kept is not applied, and takes nothing away.
+		// A set that cannot be kept is not applied, takes nothing away, and does not come back by itself.
 		blocked := filepath.Join(w.dir, "applied", "c-"+fleet.SafeSuffix("/c")+".json")
 		must(os.MkdirAll(blocked, 0o700))
 		if err := w.Apply(t.Context(), set(t, "/c", one)); err == nil {
@@ -499,7 +544,19 @@ func TestAppliedSets(t *testing.T) {
 		if s := w.status(); len(s.Pods) != 1 || s.Pods[0].Phase != "Running" {
 			t.Fatalf("a failed apply took the pod down: %+v", s.Pods)
 		}
-		must(os.Remove(blocked))
+		must(os.RemoveAll(blocked))
+		lost := filepath.Join(w.dir, "run", "applied", "b-"+fleet.SafeSuffix("/b")+".json") // the second of two to be kept
+		must(errors.Join(os.Remove(lost), os.Mkdir(lost, 0o700)))
+		if err := w.Apply(t.Context(), set(t, "/d", one)); err == nil {
+			t.Fatal("a set was applied although what it takes from cannot be kept")
+		}
+		must(os.Remove(lost))
+		w.stop()
+		w.run()
+		after(time.Minute)
+		if s := w.status(); len(s.Sources) != 2 || s.Sources[1].Name != "/b" || len(s.Pods) != 1 {
+			t.Fatalf("a refused apply came back: %+v", s.Sources)
+		}
 		must(w.Delete(t.Context(), set(t, "/b", one)))
 		w.settled()
 		if s := w.status(); len(s.Pods) != 0 {

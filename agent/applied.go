@@ -137,17 +137,35 @@ func (a *Agent) take(changed []holding) error {
 		h := &changed[i]
 		h.checked, h.loaded = now, true
 		h.revision = newRevision(h.name, now)
-		if err := a.templates.keep(h.objects); err != nil {
-			return err
+		err := a.templates.keep(h.objects)
+		if err == nil {
+			err = a.store(*h)
 		}
-		if err := a.store(*h); err != nil {
-			return fmt.Errorf("keep what was applied: %w", err)
+		if err != nil { // what is refused must not come back with the next agent
+			return errors.Join(fmt.Errorf("keep what was applied: %w", err), a.takeBack(changed[:i+1]))
 		}
 	}
 	a.held.put(changed...)
 	a.leadBell.ring()
 	a.changed.ring()
 	return nil
+}
+
+// takeBack puts on disk again what is held of sets.
+func (a *Agent) takeBack(changed []holding) error {
+	var faults []error
+	for _, h := range changed {
+		if before, had := a.held.get(h.name); had {
+			faults = append(faults, a.store(before))
+			continue
+		}
+		for _, secret := range []bool{false, true} {
+			if err := os.Remove(a.appliedFile(h.name, secret)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				faults = append(faults, err)
+			}
+		}
+	}
+	return errors.Join(faults...)
 }
 
 // newRevision names one state of an applied set. It is not a hash of the content, which may be secret, but

@@ -19,7 +19,8 @@ func TestCredit(t *testing.T) {
 	for range 10 { // a quiet host may be looked at again and again
 		spend(250*ms, 250*ms, leastRest)
 	}
-	spend(250*ms, 200*ms, 300*ms)      // until the credit is gone
-	spend(0, 10*time.Second, mostRest) // Podman's locks were somebody else's
+	spend(250*ms, 200*ms, 300*ms)           // until the credit is gone
+	spend(0, 10*time.Second, mostRest)      // Podman's locks were somebody else's
+	spend(4*time.Second, 100*ms, leastRest) // and are paid for by a rest, not for minutes
 	spend(time.Hour, 100*ms, leastRest)
 }

@@ -97,7 +97,7 @@ type credit struct {
 
 // spend takes a look off the credit and says how long to rest for it.
 func (c *credit) spend(took time.Duration, now time.Time) time.Duration {
-	c.left = min(c.left+now.Sub(c.at)/lookShare, lookCredit) - took
+	c.left = max(min(c.left+now.Sub(c.at)/lookShare, lookCredit)-took, -mostRest/lookShare)
 	c.at = now
 	return min(max(-c.left*lookShare, leastRest), mostRest)
 }

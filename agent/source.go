@@ -100,8 +100,9 @@ func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
 	}
 	a.Metrics.fetched(next)
 	a.held.put(next)
-	if replaced { // the node hears of it by the assignment, which names the revision
+	if replaced { // the node, too: the same revision read anew changes no assignment, but perhaps a ConfigMap
 		a.leadBell.ring()
+		a.nodeBell.ring()
 	}
 	a.changed.ring()
 	return Fetch{Source: s.Name, Revision: next.revision, Title: next.title, Err: next.err}
@@ -125,8 +126,9 @@ func take(name fleet.SourceName, revision fleet.Revision, result manifest.Result
 		name: name, revision: revision, loaded: true, objects: kept.Objects, notes: kept.Notes, faults: result.Faults,
 		url: before.url, path: before.path, applied: before.applied, title: before.title,
 	}
+	emptied := len(result.Objects) == 0 && !mayEmpty
 	for id, back := range before.held { // what was not to be had stays so until it is read or known to be gone
-		if !slices.ContainsFunc(next.objects, func(o fleet.Object) bool { return o.ID == id }) && len(result.Broken) > 0 {
+		if !has(next.objects, id) && (emptied || len(result.Broken) > 0) {
 			if next.held == nil {
 				next.held = map[fleet.ObjectID]heldBack{}
 			}

@@ -64,16 +64,26 @@ func (c call) Value(key any) any {
 // only that the service answered once with a version that we can speak to.
 func (m *Machine) connect(ctx context.Context) (context.Context, error) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.conn == nil {
-		conn, err := bindings.NewConnection(ctx, m.socket) // asks for the version; of conn only its values are used
-		if err != nil {
+	conn := m.conn
+	m.mu.Unlock()
+	if conn == nil {
+		bounded, cancel := context.WithTimeout(ctx, connectTimeout)
+		defer cancel()
+		var err error
+		// It asks for the version. Not under the lock: a service that hangs must hold up nobody else. Of what it
+		// returns only the values are used, so it does not matter when its context ends.
+		if conn, err = bindings.NewConnection(bounded, m.socket); err != nil {
 			return nil, fmt.Errorf("%w at %s: %w", host.ErrUnavailable, m.socket, err)
 		}
+		m.mu.Lock()
 		m.conn = conn
+		m.mu.Unlock()
 	}
-	return call{Context: ctx, conn: m.conn}, nil
+	return call{Context: ctx, conn: conn}, nil
 }
+
+// connectTimeout is how long a service may take for its first answer.
+const connectTimeout = 30 * time.Second
 
 // Ping reports whether the service answers.
 func (m *Machine) Ping(ctx context.Context) error {

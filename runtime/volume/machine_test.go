@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/internal/lab"
 	"github.com/skerry-dev/skerry/runtime/volume"
 )
 
@@ -224,5 +225,34 @@ func TestListAndRemove(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(s.Memory, ".agent", "held")); err != nil {
 		t.Errorf("the agent's own folder: %v", err)
+	}
+}
+
+// TestMountsBelow: what is mounted below a pod's folder is let go of and not emptied, also where the way to the
+// folder leads over a link.
+func TestMountsBelow(t *testing.T) {
+	lab.Need(t)
+	base := t.TempDir()
+	must(t, os.Mkdir(filepath.Join(base, "real"), 0o700))
+	must(t, os.Symlink("real", filepath.Join(base, "link")))
+	for _, way := range []string{"real", "link"} {
+		t.Run(way, func(t *testing.T) {
+			s := &volume.Store{Disk: filepath.Join(base, way, "disk"), Memory: filepath.Join(base, way, "memory")}
+			must(t, s.Scratch("uid", "limited", true, 1<<20))
+			must(t, s.Scratch("uid", "plain", false, 0))
+			theirs := t.TempDir()
+			must(t, os.WriteFile(filepath.Join(theirs, "precious"), nil, 0o600))
+			below := filepath.Join(s.Path("uid", "plain", false), "a b")
+			must(t, os.Mkdir(below, 0o700))
+			must(t, syscall.Mount(theirs, below, "", syscall.MS_BIND, ""))
+			must(t, s.Remove("uid"))
+			if _, err := os.Stat(filepath.Join(theirs, "precious")); err != nil {
+				t.Errorf("what was mounted was emptied: %v", err)
+			}
+			if all, err := s.List(); err != nil || len(all) > 0 {
+				t.Errorf("left: %v, %v", all, err)
+			}
+			_ = syscall.Unmount(s.Memory, syscall.MNT_DETACH)
+		})
 	}
 }

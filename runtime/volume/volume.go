@@ -337,6 +337,13 @@ func (s *Store) Remove(uid string) error {
 
 // detach unmounts all that is mounted below a folder, the deepest first.
 func detach(dir string) error {
+	dir, err := filepath.EvalSymlinks(dir) // the kernel lists what a path leads to
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	raw, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 
@@ -30,7 +31,6 @@ func Keep(before []fleet.Object, result Result, mayEmpty bool) Kept {
 		}
 	}
 	emptied := len(result.Objects) == 0 && !mayEmpty
-	unknown := unread(result.Faults)
 	for _, old := range before {
 		if _, read := slices.BinarySearchFunc(result.Objects, old.ID, compareID); read {
 			continue
@@ -42,8 +42,8 @@ func Keep(before []fleet.Object, result Result, mayEmpty bool) Kept {
 			why = fault.String()
 		case result.Lost(old.File):
 			why = old.File + " could not be read"
-		case unknown != "":
-			why = unknown + " cannot be read and may hold it"
+		case result.mayHold(old.ID):
+			why = "a file that cannot be read speaks of it"
 		case emptied:
 			why = "the source has nothing in it any more; if that is meant, set allowEmpty on it"
 		default:
@@ -58,15 +58,10 @@ func Keep(before []fleet.Object, result Result, mayEmpty bool) Kept {
 	return kept
 }
 
-// unread is a file with something in it of which not even the name could be read: it may be any object, one
-// that was moved there from another file, too. Empty when there is none.
-func unread(faults []Fault) string {
-	for _, f := range faults {
-		if f.Kind == Error && f.Object == (fleet.ObjectID{}) {
-			return f.File
-		}
-	}
-	return ""
+// mayHold reports whether a file of which not even the names could be read may be where an object went: it
+// speaks of it. A file that does not, a chart's template say, keeps nothing from being removed.
+func (r Result) mayHold(id fleet.ObjectID) bool {
+	return slices.ContainsFunc(r.unread, func(text []byte) bool { return bytes.Contains(text, []byte(id.Name)) })
 }
 
 func compareID(o fleet.Object, id fleet.ObjectID) int { return o.ID.Compare(id) }

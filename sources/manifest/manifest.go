@@ -32,6 +32,8 @@ type Result struct {
 	// slash behind it, for everything below it; or empty, for the whole tree. What a caller last had from
 	// there, it should keep. Lost asks all of them.
 	Broken map[string]bool
+	// unread are files with something in them of which not even the name could be read.
+	unread [][]byte
 }
 
 // Lost reports whether objects of a file may be missing from the result although they should exist.
@@ -58,7 +60,7 @@ func Read(fsys fs.FS, dir string) Result {
 	} else {
 		r.folder(dir)
 	}
-	out := Result{Faults: sortFaults(r.faults), Broken: r.broken}
+	out := Result{Faults: sortFaults(r.faults), Broken: r.broken, unread: r.unread}
 	for _, f := range r.first {
 		if f.object != nil {
 			out.Objects = append(out.Objects, *f.object)
@@ -91,6 +93,7 @@ func reason(err error) string {
 type reader struct {
 	fsys   fs.FS
 	faults []Fault
+	unread [][]byte
 	broken map[string]bool
 	first  map[fleet.ObjectID]*found
 }
@@ -117,8 +120,12 @@ func (r *reader) folder(dir string) {
 			r.broken[p.path] = true
 			continue
 		}
+		told := len(r.faults)
 		for _, d := range documents(p.path, data) {
 			r.document(origin{file: p.path}, d)
+		}
+		if slices.ContainsFunc(r.faults[told:], func(f Fault) bool { return f.Kind == Error && f.Object == (fleet.ObjectID{}) }) {
+			r.unread = append(r.unread, data)
 		}
 	}
 }
