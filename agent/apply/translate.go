@@ -86,7 +86,7 @@ func (r *run) mounts(c *corev1.Container) []host.Mount {
 		written, secret := pod.Written(v)
 		mount := host.Mount{
 			Source: r.Volumes.Path(r.Chain.UID, v.Name, secret || inMemory(v)), Target: m.MountPath,
-			ReadOnly: m.ReadOnly || written, Propagation: propagation(m.MountPropagation),
+			ReadOnly: m.ReadOnly || written,
 		}
 		if v.HostPath != nil {
 			mount.Source = v.HostPath.Path
@@ -94,19 +94,6 @@ func (r *run) mounts(c *corev1.Container) []host.Mount {
 		mounts = append(mounts, mount)
 	}
 	return mounts
-}
-
-func propagation(mode *corev1.MountPropagationMode) string {
-	switch {
-	case mode == nil:
-		return "rprivate"
-	case *mode == corev1.MountPropagationHostToContainer:
-		return "rslave"
-	case *mode == corev1.MountPropagationBidirectional:
-		return "rshared"
-	default:
-		return "rprivate"
-	}
 }
 
 // security overlays the container's settings on the pod's, field by field.

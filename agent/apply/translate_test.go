@@ -167,8 +167,6 @@ func TestSandbox(t *testing.T) {
 func TestMounts(t *testing.T) {
 	b, w := newBench(1), work()
 	w.Desired = desired()
-	both := corev1.MountPropagationBidirectional
-	down := corev1.MountPropagationHostToContainer
 	local := func(name string) corev1.LocalObjectReference { return corev1.LocalObjectReference{Name: name} }
 	limit, folder := quantity("1Mi"), corev1.HostPathDirectoryOrCreate
 	mode := int32(0o400)
@@ -181,14 +179,14 @@ func TestMounts(t *testing.T) {
 	}
 	w.Pod.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{
 		{Name: "config", MountPath: "/config"}, {Name: "secret", MountPath: "/secret"}, {Name: "disk", MountPath: "/disk"},
-		{Name: "memory", MountPath: "/memory", ReadOnly: true, MountPropagation: &down}, {Name: "data", MountPath: "/data", MountPropagation: &both},
+		{Name: "memory", MountPath: "/memory", ReadOnly: true}, {Name: "data", MountPath: "/data"},
 	}
 	want := []host.Mount{
-		{Source: "/disk/u1/config", Target: "/config", ReadOnly: true, Propagation: "rprivate"},
-		{Source: "/memory/u1/secret", Target: "/secret", ReadOnly: true, Propagation: "rprivate"},
-		{Source: "/disk/u1/disk", Target: "/disk", Propagation: "rprivate"},
-		{Source: "/memory/u1/memory", Target: "/memory", ReadOnly: true, Propagation: "rslave"},
-		{Source: "/srv/data", Target: "/data", Propagation: "rshared"},
+		{Source: "/disk/u1/config", Target: "/config", ReadOnly: true},
+		{Source: "/memory/u1/secret", Target: "/secret", ReadOnly: true},
+		{Source: "/disk/u1/disk", Target: "/disk"},
+		{Source: "/memory/u1/memory", Target: "/memory", ReadOnly: true},
+		{Source: "/srv/data", Target: "/data"},
 	}
 	if diff := cmp.Diff(want, made(t, b, w).Mounts); diff != "" {
 		t.Error(diff)

@@ -133,10 +133,9 @@ type Container struct {
 
 // Mount is a folder or file of the machine inside a container.
 type Mount struct {
-	Source      string
-	Target      string
-	ReadOnly    bool
-	Propagation string // private, rslave or rshared
+	Source   string
+	Target   string
+	ReadOnly bool
 }
 
 // Security is under whose name and with which powers a container runs.

@@ -43,10 +43,7 @@ func containerSpec(c host.Container) *specgen.SpecGenerator {
 }
 
 func mount(m host.Mount) spec.Mount {
-	options := []string{"rbind", m.Propagation}
-	if m.Propagation == "" {
-		options[1] = "rprivate"
-	}
+	options := []string{"rbind", "rprivate"}
 	if m.ReadOnly {
 		options = append(options, "ro")
 	}
