@@ -235,7 +235,7 @@ func (a *Agent) look(ctx context.Context) (fleet.Host, error) {
 }
 
 // templatesFor are the templates of an assignment's slots. One that is not on disk is rendered from the
-// commit that the slot names, once.
+// commit that the slot names, once an epoch.
 func (w *worker) templatesFor(assignment fleet.Assignment, desired fleet.Desired) map[fleet.Hash]*corev1.PodTemplateSpec {
 	want := used(assignment, desired)
 	got := w.templates.get(want)

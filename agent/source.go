@@ -83,7 +83,7 @@ func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
 		next.checked = began
 		if err := a.record(next); err != nil { // what cannot be kept is not taken over: a full disk, say
 			a.Log.Error("source cannot be kept", "source", s.Name, "revision", snapshot.Revision.Short(), "err", err)
-			next = before
+			next, replaced = before, false
 			next.err, next.failures, next.checked = fmt.Errorf("keep revision %s: %w", snapshot.Revision.Short(), err), before.failures+1, time.Time{}
 			break
 		}

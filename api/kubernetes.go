@@ -130,20 +130,12 @@ func pointers[T any, P interface {
 	return out
 }
 
-func marked(m *metav1.ObjectMeta, o fleet.Object) {
-	if m.Annotations == nil {
-		m.Annotations = map[string]string{}
-	}
-	m.Annotations["skerry.dev/source"] = string(o.Source)
-	m.Annotations["skerry.dev/revision"] = string(o.Revision)
-}
-
 func listConfigMaps(_ *reconcile.View, d fleet.Desired, _ []fleet.Node) []metav1.Object {
 	var list []metav1.Object
 	for o, m := range fleet.Each[*corev1.ConfigMap](d) {
 		m = m.DeepCopy()
 		m.APIVersion, m.Kind = "v1", fleet.KindConfigMap
-		marked(&m.ObjectMeta, o)
+		reconcile.Mark(&m.ObjectMeta, o.Source, o.Revision)
 		list = append(list, m)
 	}
 	return list
@@ -154,7 +146,7 @@ func listSecrets(_ *reconcile.View, d fleet.Desired, _ []fleet.Node) []metav1.Ob
 	var list []metav1.Object
 	for o, s := range fleet.Each[*corev1.Secret](d) {
 		bare := &corev1.Secret{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: fleet.KindSecret}, ObjectMeta: *s.ObjectMeta.DeepCopy(), Type: s.Type, Immutable: s.Immutable}
-		marked(&bare.ObjectMeta, o)
+		reconcile.Mark(&bare.ObjectMeta, o.Source, o.Revision)
 		list = append(list, bare)
 	}
 	return list
@@ -168,7 +160,7 @@ func listNamespaces(v *reconcile.View, d fleet.Desired, _ []fleet.Node) []metav1
 		n = n.DeepCopy()
 		n.APIVersion, n.Kind = "v1", fleet.KindNamespace
 		n.Status.Phase = corev1.NamespaceActive
-		marked(&n.ObjectMeta, o)
+		reconcile.Mark(&n.ObjectMeta, o.Source, o.Revision)
 		seen[n.Name] = true
 		list = append(list, n)
 	}

@@ -144,8 +144,7 @@ func (v *View) Deployments() []appsv1.Deployment {
 		out.APIVersion, out.Kind = "apps/v1", fleet.KindDeployment
 		out.UID = types.UID(fleet.DeriveUID("deployment", object.ID.String()))
 		out.Status = v.deploymentStatus(object, d)
-		annotate(&out.ObjectMeta, "skerry.dev/source", string(object.Source))
-		annotate(&out.ObjectMeta, "skerry.dev/revision", string(object.Revision))
+		Mark(&out.ObjectMeta, object.Source, object.Revision)
 		for _, g := range v.owned[object.ID] {
 			if g.Want == object.Hash {
 				annotate(&out.ObjectMeta, "deployment.kubernetes.io/revision", strconv.FormatInt(g.Number, 10))
@@ -155,6 +154,12 @@ func (v *View) Deployments() []appsv1.Deployment {
 		list = append(list, out)
 	}
 	return list
+}
+
+// Mark says on an object where it comes from, as all that is shown does.
+func Mark(m *metav1.ObjectMeta, source fleet.SourceName, revision fleet.Revision) {
+	annotate(m, fleet.LabelSource, string(source))
+	annotate(m, fleet.LabelRevision, string(revision))
 }
 
 func annotate(m *metav1.ObjectMeta, key, value string) {
@@ -219,8 +224,7 @@ func (v *View) ReplicaSets() []appsv1.ReplicaSet {
 				Replicas: c.Active, FullyLabeledReplicas: c.Active, ReadyReplicas: c.Ready, AvailableReplicas: c.Available,
 			},
 		}
-		annotate(&rs.ObjectMeta, "skerry.dev/source", string(set.Source))
-		annotate(&rs.ObjectMeta, "skerry.dev/revision", string(set.From))
+		Mark(&rs.ObjectMeta, set.Source, set.From)
 		if template := v.templates[set.Want]; template != nil {
 			rs.Spec.Template = *template.DeepCopy()
 			rs.Labels = rs.Spec.Template.Labels
@@ -267,8 +271,7 @@ func (v *View) Pods() []corev1.Pod {
 		}
 		p = p.DeepCopy()
 		p.APIVersion, p.Kind = "v1", fleet.KindPod
-		annotate(&p.ObjectMeta, "skerry.dev/source", string(slot.Source))
-		annotate(&p.ObjectMeta, "skerry.dev/revision", string(slot.From))
+		Mark(&p.ObjectMeta, slot.Source, slot.From)
 		if slot.Goal == fleet.Drain {
 			p.DeletionTimestamp = &metav1.Time{Time: slot.Drained}
 			p.DeletionGracePeriodSeconds = p.Spec.TerminationGracePeriodSeconds

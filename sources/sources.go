@@ -9,7 +9,7 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
-// Source is a place that desired state is read from. Its methods are called from one goroutine at a time.
+// Source is a place that desired state is read from. Fetch is called from one goroutine at a time, At from any.
 type Source interface {
 	// Fetch looks for the newest revision and returns it. It blocks on the network until ctx ends. When
 	// nothing moved since the last call it returns the same revision at the cost of one look. An error

@@ -24,6 +24,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/sources"
@@ -45,13 +46,13 @@ var (
 const MaxFile = 16 << 20
 
 // Source is a folder or a file on this machine. It holds its root open, so that no renaming of folders
-// around it can lead a reader elsewhere. Fetch and At are called from one goroutine at a time.
+// around it can lead a reader elsewhere. Fetch is called from one goroutine at a time, At from any.
 type Source struct {
 	path string // as it was given, absolute
 	root *os.Root
-	dir  string // the folder asked for, inside root
-	only string // the file asked for, inside root; empty for a folder
-	seen fleet.Revision
+	dir  string                         // the folder asked for, inside root
+	only string                         // the file asked for, inside root; empty for a folder
+	seen atomic.Pointer[fleet.Revision] // what the last Fetch saw; nil before the first
 }
 
 var _ sources.Source = (*Source)(nil)
@@ -145,17 +146,18 @@ func (s *Source) Fetch(ctx context.Context) (sources.Snapshot, error) {
 	if err != nil {
 		return sources.Snapshot{}, fmt.Errorf("read %s: %w", s.path, err)
 	}
-	s.seen = fleet.Revision("dir-" + hex.EncodeToString(sum.Sum(nil))[:40])
-	return s.snapshot(), nil
+	revision := fleet.Revision("dir-" + hex.EncodeToString(sum.Sum(nil))[:40])
+	s.seen.Store(&revision)
+	return s.snapshot(revision), nil
 }
 
 // At returns the folder as it is now, if revision is what the last Fetch saw; the disk may have moved on
 // since. Any other revision is fs.ErrNotExist, wrapped: a folder has no past.
 func (s *Source) At(revision fleet.Revision) (sources.Snapshot, error) {
-	if revision == "" || revision != s.seen {
+	if seen := s.seen.Load(); seen == nil || *seen != revision {
 		return sources.Snapshot{}, fmt.Errorf("read %s at %s: a folder keeps no earlier revisions: %w", s.path, revision, fs.ErrNotExist)
 	}
-	return s.snapshot(), nil
+	return s.snapshot(revision), nil
 }
 
 // digest adds one file. The length stands before the content, so that no two folders run together into the
@@ -181,6 +183,6 @@ func digest(sum io.Writer, files fs.FS, name, rel string) error {
 
 func (s *Source) files() fs.FS { return &files{s.root, s.only} }
 
-func (s *Source) snapshot() sources.Snapshot {
-	return sources.Snapshot{Revision: s.seen, Files: s.files(), Dir: path.Clean(s.dir)}
+func (s *Source) snapshot(revision fleet.Revision) sources.Snapshot {
+	return sources.Snapshot{Revision: revision, Files: s.files(), Dir: path.Clean(s.dir)}
 }
