@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/skerry-dev/skerry/agent/apply"
 	"github.com/skerry-dev/skerry/coord"
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/host"
@@ -31,6 +32,7 @@ type Config struct {
 	Store           coord.Store
 	Host            host.Host
 	Volumes         host.Volumes
+	Prober          host.Prober
 	Sources         []Source
 	// Follow: look at the sources by itself, and not only when asked. Act: decide, and change the machine. An
 	// agent does both; apply without an agent only acts, diff does neither.
@@ -67,6 +69,7 @@ type Agent struct {
 	leadNotes                    atomic.Pointer[[]fleet.Note]
 	podman                       atomic.Pointer[string] // "" when it answers
 	watching                     atomic.Bool
+	pulls                        apply.Pulls
 	working                      sync.Map // UIDs of pods with a chain under way, for listen
 	// keeping is held while templates are written and what needs them is made desired, and while templates that
 	// nothing needs are removed.

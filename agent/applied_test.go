@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/host/hosttest"
 	"github.com/skerry-dev/skerry/sources/manifest"
 )
 
@@ -112,6 +113,12 @@ func TestAppliedTwicePlansNothing(t *testing.T) {
 					if o.Template != nil {
 						for _, c := range o.Template.Spec.Containers {
 							w.machine.Publish(c.Image, time.Second)
+						}
+						for _, c := range o.Template.Spec.InitContainers {
+							w.machine.Publish(c.Image, time.Second)
+							if c.RestartPolicy == nil {
+								w.machine.Behave(c.Image, hosttest.Process{Ends: true, After: time.Second})
+							}
 						}
 					}
 				}

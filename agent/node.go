@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"reflect"
 	"runtime"
 	"slices"
@@ -40,6 +41,7 @@ const (
 type worker struct {
 	*Agent
 	runner   *apply.Runner
+	probers  *probers
 	outcomes chan apply.Outcome
 	busy     map[string]underWay
 	attempts map[string]pod.Tries  // by UID
@@ -68,7 +70,12 @@ func (a *Agent) node(ctx context.Context) error {
 		Agent: a, outcomes: make(chan apply.Outcome, 16), busy: map[string]underWay{},
 		attempts: map[string]pod.Tries{}, rendered: map[fleet.Hash]uint64{}, stale: true,
 	}
-	w.runner = &apply.Runner{Host: a.Host, Volumes: a.Volumes, Outcomes: w.outcomes, Makers: make(chan struct{}, makers)}
+	w.runner = &apply.Runner{
+		Host: a.Host, Volumes: a.Volumes, Prober: a.Prober, Pulls: &a.pulls, Profiles: filepath.Join(a.DataDir, "seccomp"),
+		Outcomes: w.outcomes, Makers: make(chan struct{}, makers),
+	}
+	w.probers = newProbers(a.Prober, a.DataDir, a.nodeBell.ring, a.Log)
+	defer w.probers.wait()
 	defer w.finish()
 	credit := credit{left: lookCredit, at: time.Now()}
 	for {
@@ -169,6 +176,7 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 		return began.Add(fullLook), err
 	}
 	plan := reconcile.Plan(in)
+	w.probers.tend(ctx, plan.Probes, in.Host)
 	w.forget(in.Assignment, in.Host.Volumes)
 	w.cut(in.Assignment)
 	for _, chain := range plan.Chains {
@@ -202,7 +210,7 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 	}
 	return reconcile.NodeInput{
 		Node: w.Node, Assignment: assignment, Templates: w.templatesFor(assignment, desired), Desired: desired,
-		Host: w.seen, Busy: busy, Attempts: w.attempts, Now: time.Now(),
+		Host: w.seen, Health: w.probers.snapshot(), Busy: busy, Attempts: w.attempts, Now: time.Now(),
 	}, nil
 }
 
@@ -301,6 +309,9 @@ func (w *worker) took(o apply.Outcome) {
 	for _, done := range o.Steps {
 		w.Metrics.stepped(done)
 		s := done.Step
+		for _, note := range done.Notes {
+			w.Log.Warn("step", "step", string(s.Verb), "pod", s.Pod.String(), "note", note)
+		}
 		switch {
 		case done.Err == nil:
 			w.Log.Info("step", "step", string(s.Verb), "pod", s.Pod.String(), "container", s.Container, "why", s.Why,
@@ -309,7 +320,7 @@ func (w *worker) took(o apply.Outcome) {
 		case errors.Is(done.Err, context.Canceled), errors.Is(done.Err, host.ErrUnavailable):
 			// says nothing about the pod
 		default:
-			tries = tries.Failed(s, done.Err.Error(), errors.Is(done.Err, host.ErrConflict), time.Now())
+			tries = tries.Failed(s, failureOf(done.Err), time.Now())
 			w.Log.Warn("step", "step", string(s.Verb), "pod", s.Pod.String(), "container", s.Container,
 				"failures", tries[s.Container].Failures, "took", done.Took.Round(time.Millisecond), "err", done.Err)
 		}
@@ -321,6 +332,20 @@ func (w *worker) took(o apply.Outcome) {
 	w.attempts[uid] = tries
 }
 
+// failureOf is what pods have to know of an error.
+func failureOf(err error) pod.Failure {
+	f := pod.Failure{Text: err.Error(), Conflict: errors.Is(err, host.ErrConflict)}
+	switch {
+	case errors.Is(err, host.ErrNeverPulled):
+		f.Reason = pod.NeverPull
+	case errors.Is(err, host.ErrImageName):
+		f.Reason = pod.InvalidName
+	case errors.Is(err, apply.ErrConfig):
+		f.Reason = pod.ConfigError
+	}
+	return f
+}
+
 // forget drops what was remembered of pods that are no more.
 func (w *worker) forget(assignment fleet.Assignment, left map[string]fleet.Volumes) {
 	if len(w.attempts) == 0 {
@@ -329,6 +354,9 @@ func (w *worker) forget(assignment fleet.Assignment, left map[string]fleet.Volum
 	live := map[string]bool{}
 	for i := range assignment.Slots {
 		live[assignment.Slots[i].UID] = true
+	}
+	for i := range w.seen.Claims {
+		live[reconcile.ClaimKey(w.seen.Claims[i])] = true
 	}
 	for uid := range w.attempts {
 		if _, folder := left[uid]; !live[uid] && !folder {

@@ -2,8 +2,10 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
+	"github.com/skerry-dev/skerry/agent/apply"
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/reconcile"
@@ -42,9 +44,21 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	for _, r := range in.Reports {
 		s.Notes = append(s.Notes, r.Notes...)
 	}
+	for _, pull := range a.pulls.List() {
+		s.Notes = append(s.Notes, fleet.Note{About: pull.Pod.Object(), Text: pullText(pull)})
+	}
 	slices.SortFunc(s.Notes, fleet.Note.Compare)
 	s.Notes = slices.Compact(s.Notes)
 	return s, nil
+}
+
+func pullText(p apply.Pulling) string {
+	const mega = 1_000_000
+	text := fmt.Sprintf("container %s: pulling image %s", p.Container, p.Image)
+	if p.Total > 0 {
+		text += fmt.Sprintf(", %.1f of %.1f MB", float64(p.Done)/mega, float64(p.Total)/mega)
+	}
+	return text
 }
 
 // untaken are the faults that keep something from being taken.

@@ -34,13 +34,16 @@ func (r Revision) Short() string {
 
 // Kinds that the fleet runs. Other kinds never get past sources/manifest.
 const (
-	KindNamespace  = "Namespace"
-	KindConfigMap  = "ConfigMap"
-	KindSecret     = "Secret"
-	KindPod        = "Pod"
-	KindReplicaSet = "ReplicaSet"
-	KindDeployment = "Deployment"
-	KindNode       = "Node"
+	KindNamespace             = "Namespace"
+	KindConfigMap             = "ConfigMap"
+	KindSecret                = "Secret"
+	KindServiceAccount        = "ServiceAccount"
+	KindStorageClass          = "StorageClass"
+	KindPersistentVolumeClaim = "PersistentVolumeClaim"
+	KindPod                   = "Pod"
+	KindReplicaSet            = "ReplicaSet"
+	KindDeployment            = "Deployment"
+	KindNode                  = "Node"
 )
 
 // ObjectID names an object. Kinds are unique among those that Skerry runs, so no API group is needed.

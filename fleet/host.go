@@ -35,6 +35,10 @@ type ObservedContainer struct {
 	Backoff    time.Duration // LabelBackoff
 	// Limits are the cgroup's numbers as they are in force; nil where they could not be read.
 	Limits *Limits
+	// Message is what an ended container wanted to be said of its end (terminationMessagePath, or its last log
+	// lines); OutOfMemory says that the kernel killed a process of it for want of memory.
+	Message     string
+	OutOfMemory bool
 }
 
 // Limits are what a container's cgroup allows. Zero means no limit (Shares: the default).
@@ -53,6 +57,36 @@ type ObservedPod struct {
 	Infra      ContainerState // of the container that holds its namespaces; Unknown when there is none
 	IPs        []netip.Addr   // empty while it has none
 	Containers []ObservedContainer
+	// Past are the last runs of containers in a sandbox before this one, by their names, as LabelPast has them.
+	Past map[string]PastRun
+}
+
+// PastRun is what is worth remembering of a container when the sandbox it ran in is gone.
+type PastRun struct {
+	Attempt   int           `json:"attempt,omitempty"`
+	Backoff   time.Duration `json:"backoff,omitempty"` // nanoseconds
+	Succeeded bool          `json:"succeeded,omitempty"`
+}
+
+// ObservedClaim is a volume of ours that outlives pods.
+type ObservedClaim struct {
+	Claim      ClaimID
+	PodmanName string
+	Source     SourceName // that the claim came from
+	Reclaim    bool       // it goes with its claim
+	Size       string     // what the claim asked for
+	Created    time.Time
+}
+
+// ClaimID names a PersistentVolumeClaim.
+type ClaimID struct{ Namespace, Name string }
+
+// String is namespace/name.
+func (id ClaimID) String() string { return id.Namespace + "/" + id.Name }
+
+// Object is the claim as an object.
+func (id ClaimID) Object() ObjectID {
+	return ObjectID{Kind: KindPersistentVolumeClaim, Namespace: id.Namespace, Name: id.Name}
 }
 
 // Volumes are the contents that the agent wrote for one pod: volume name → content hash. A pod with an
@@ -65,6 +99,8 @@ type Host struct {
 	Pods []ObservedPod
 	// Taken are names in Podman that belong to somebody else.
 	Taken map[string]bool
+	// Claims are volumes with our labels, in the order of their IDs.
+	Claims []ObservedClaim
 	// Volumes has, by pod UID, what was written for pods, whether or not they still exist.
 	Volumes map[string]Volumes
 }

@@ -20,6 +20,15 @@ const (
 	LabelContainerHash = "skerry.dev/container-hash" // HashContainer: name and image
 	LabelAttempt       = "skerry.dev/attempt"        // restarts before this container, decimal
 	LabelBackoff       = "skerry.dev/backoff"        // how long its end is waited out before the next start
+	LabelMessage       = "skerry.dev/termination"    // where in the container it says why it ended: policy, blank, path
+	LabelPast          = "skerry.dev/past"           // of a pod: JSON of name → PastRun
+)
+
+// Labels on volumes in Podman that stand for PersistentVolumeClaims. A volume without LabelClaim is not ours.
+const (
+	LabelClaim     = "skerry.dev/claim"          // namespace/name
+	LabelReclaim   = "skerry.dev/reclaim-policy" // Retain or Delete
+	LabelClaimSize = "skerry.dev/size"           // what the claim asked for; nobody enforces it
 )
 
 // LabelTemplateHash is the Kubernetes label on ReplicaSets of a Deployment and on their pods.
@@ -30,3 +39,6 @@ func PodmanPod(id PodID) string { return id.Namespace + "_" + id.Name }
 
 // PodmanContainer is the name of a pod's running container in Podman.
 func PodmanContainer(id PodID, container string) string { return PodmanPod(id) + "_" + container }
+
+// PodmanClaim is the name of a claim's volume in Podman. Volumes have names apart from those of pods.
+func PodmanClaim(c ClaimID) string { return c.Namespace + "_" + c.Name }

@@ -63,7 +63,7 @@ func fill(b *testing.B, m *machine) {
 		for _, chain := range m.plan().Chains {
 			one := fleet.Host{}
 			for _, s := range chain.Steps {
-				one = after(one, s, fleet.Assignment{Slots: []fleet.Slot{slotOf(m, chain.UID)}}, m.now)
+				one = after(one, s, fleet.Assignment{Slots: []fleet.Slot{slotOf(m, chain.UID)}}, m.templates, m.now)
 			}
 			m.host.Pods = append(m.host.Pods, one.Pods...)
 		}

@@ -200,7 +200,7 @@ func (m *machine) decide() bool {
 }
 
 func (m *machine) take(s fleet.Step) {
-	m.host = after(m.host, s, m.stored, m.now)
+	m.host = after(m.host, s, m.stored, m.templates, m.now)
 	if s.Verb == fleet.Start && m.bad[s.Image] {
 		m.end(s.UID, s.Container, 1)
 	}

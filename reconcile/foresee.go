@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile/pod"
 )
 
 // Foresight is what would happen to a fleet, step by step, if everything went well.
@@ -63,7 +64,7 @@ func Foresee(in ForesightInput) Foresight {
 			for _, chain := range plan.Chains {
 				for _, step := range chain.Steps {
 					f.Steps = append(f.Steps, NodeStep{Node: node.Name, Step: step})
-					host = after(host, step, f.Next, now)
+					host = after(host, step, f.Next, in.Templates, now)
 					acted = true
 				}
 			}
@@ -83,13 +84,30 @@ func Foresee(in ForesightInput) Foresight {
 }
 
 func nodeInput(in ForesightInput, a fleet.Assignment, node fleet.Node, host fleet.Host, now time.Time) NodeInput {
-	return NodeInput{Node: node, Assignment: a, Templates: in.Templates, Desired: in.Desired, Host: host, Now: now}
+	return NodeInput{
+		Node: node, Assignment: a, Templates: in.Templates, Desired: in.Desired, Host: host, Health: allWell(host), Now: now,
+	}
+}
+
+// allWell is the health of a host on which every probe passed as soon as it was asked.
+func allWell(h fleet.Host) map[string]pod.Health {
+	health := map[string]pod.Health{}
+	for i := range h.Pods {
+		for _, c := range h.Pods[i].Containers {
+			passed := pod.Tally{Verdict: pod.Passed, Since: c.Started}
+			health[c.ID] = pod.Health{pod.Startup: passed, pod.Liveness: passed, pod.Readiness: passed}
+		}
+	}
+	return health
 }
 
 // after is the host once a step went well.
-func after(h fleet.Host, s fleet.Step, a fleet.Assignment, now time.Time) fleet.Host {
+func after(h fleet.Host, s fleet.Step, a fleet.Assignment, templates map[fleet.Hash]*corev1.PodTemplateSpec, now time.Time) fleet.Host {
 	switch s.Verb {
-	case fleet.Pull:
+	case fleet.Pull, fleet.Hook:
+		return h
+	case fleet.Reclaim:
+		h.Claims = slices.DeleteFunc(slices.Clone(h.Claims), func(c fleet.ObservedClaim) bool { return c.Claim == s.Claim })
 		return h
 	case fleet.Volume:
 		return withVolumes(h, s)
@@ -108,8 +126,23 @@ func after(h fleet.Host, s fleet.Step, a fleet.Assignment, now time.Time) fleet.
 		h.Pods = slices.Delete(h.Pods, at, at+1)
 	default:
 		h.Pods[at] = podAfter(h.Pods[at], s, now)
+		if s.Verb == fleet.Start && isInitial(templates, a, s) { // it does its work, and the next one's turn has come
+			last := &h.Pods[at].Containers[len(h.Pods[at].Containers)-1]
+			last.State, last.Finished = fleet.Exited, now
+		}
 	}
 	return h
+}
+
+// isInitial reports whether a step starts a container that runs to its end before others begin.
+func isInitial(templates map[fleet.Hash]*corev1.PodTemplateSpec, a fleet.Assignment, s fleet.Step) bool {
+	i := slices.IndexFunc(a.Slots, func(x fleet.Slot) bool { return x.UID == s.UID })
+	if i < 0 || templates[a.Slots[i].Want] == nil {
+		return false
+	}
+	return slices.ContainsFunc(templates[a.Slots[i].Want].Spec.InitContainers, func(c corev1.Container) bool {
+		return c.Name == s.Container && c.RestartPolicy == nil
+	})
 }
 
 // withVolumes marks a pod's volumes as written as wanted: Plan says so by not asking for it twice.
@@ -126,7 +159,7 @@ func withVolumes(h fleet.Host, s fleet.Step) fleet.Host {
 }
 
 func newPod(s fleet.Step, a fleet.Assignment) fleet.ObservedPod {
-	o := fleet.ObservedPod{ID: "new-" + s.UID, PodmanName: fleet.PodmanPod(s.Pod), Infra: fleet.Running}
+	o := fleet.ObservedPod{ID: "new-" + s.UID, PodmanName: fleet.PodmanPod(s.Pod), Infra: fleet.Running, Past: s.Past}
 	o.Pod, o.UID = s.Pod, s.UID
 	if i := slices.IndexFunc(a.Slots, func(x fleet.Slot) bool { return x.UID == s.UID }); i >= 0 {
 		x := a.Slots[i]

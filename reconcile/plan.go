@@ -34,6 +34,7 @@ func Plan(in NodeInput) NodePlan {
 		}
 	}
 	p.leftovers(slotted)
+	p.reclaim(slots)
 	slices.SortFunc(p.plan.Chains, func(a, b fleet.Chain) int {
 		return cmp.Or(cmp.Compare(order(a), order(b)), a.Pod.Compare(b.Pod), cmp.Compare(a.UID, b.UID))
 	})
@@ -63,22 +64,23 @@ type planner struct {
 func (p *planner) pod(slot fleet.Slot) {
 	in := pod.Input{
 		Slot: slot, Spec: PodOf(slot, p.in.Templates[slot.Want]), Observed: p.observed[slot.UID],
-		Volumes: p.in.Host.Volumes[slot.UID], Config: pod.Config{Desired: p.in.Desired},
+		Health: p.in.Health, Volumes: p.in.Host.Volumes[slot.UID], Claims: p.in.Host.Claims, Config: pod.Config{Desired: p.in.Desired},
 		Attempts: p.in.Attempts[slot.UID], Taken: p.in.Host.Taken, Busy: p.in.Busy[slot.UID],
-		Address: p.in.Node.Address, Now: p.in.Now,
+		Place: placeOf(p.in.Node), Now: p.in.Now,
 	}
 	if in.Observed == nil && in.Spec != nil && slot.Goal == fleet.Run {
 		in.Blocked = p.blocked(slot, in.Spec)
 	}
 	for _, hash := range slot.Next {
 		if next := p.in.Templates[hash]; next != nil {
-			in.Next = append(in.Next, next.Spec.Containers...)
+			in.Next = append(append(in.Next, next.Spec.InitContainers...), next.Spec.Containers...)
 		}
 	}
 	result := pod.Next(in)
 	if len(result.Steps) > 0 {
 		p.plan.Chains = append(p.plan.Chains, fleet.Chain{Pod: slot.Pod, UID: slot.UID, Goal: slot.Goal, Steps: result.Steps})
 	}
+	p.plan.Probes = append(p.plan.Probes, result.Probes...)
 	for _, text := range result.Notes {
 		p.plan.Report.Notes = append(p.plan.Report.Notes, fleet.Note{About: slot.Pod.Object(), Text: text})
 	}
@@ -94,11 +96,16 @@ func (p *planner) pod(slot fleet.Slot) {
 	}
 }
 
+// placeOf is what pods can know of the node they are on.
+func placeOf(n fleet.Node) pod.Place {
+	return pod.Place{Address: n.Address, Allocatable: n.Allocatable}
+}
+
 // unknown reports a pod of ours that has no slot.
 func (p *planner) unknown(o *fleet.ObservedPod) {
 	slot := fleet.Slot{Pod: o.Pod, UID: o.UID, Want: o.Want, Goal: fleet.Run, Created: o.Created}
 	report := o.PodReport
-	report.Status = pod.Next(pod.Input{Slot: slot, Observed: o, Busy: true, Address: p.in.Node.Address, Now: p.in.Now}).Status
+	report.Status = pod.Next(pod.Input{Slot: slot, Observed: o, Busy: true, Place: placeOf(p.in.Node), Now: p.in.Now}).Status
 	p.plan.Report.Pods = append(p.plan.Report.Pods, report)
 }
 
@@ -172,8 +179,8 @@ type wanted struct {
 // hostPorts are the host's ports a pod wants.
 func hostPorts(spec *corev1.PodSpec) []wanted {
 	var ports []wanted
-	for i := range spec.Containers {
-		for _, port := range spec.Containers[i].Ports {
+	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
+		for _, port := range c.Ports {
 			if port.HostPort != 0 {
 				ports = append(ports, wanted{hostPort{port.HostPort, port.Protocol}, port.HostIP})
 			}

@@ -40,10 +40,11 @@ type NodeInput struct {
 	Node       fleet.Node
 	Assignment fleet.Assignment // other nodes' slots are passed over
 	Templates  map[fleet.Hash]*corev1.PodTemplateSpec
-	Desired    fleet.Desired // for ConfigMaps and Secrets
+	Desired    fleet.Desired // for ConfigMaps, Secrets and claims
 	Host       fleet.Host
-	Busy       map[string]bool      // UIDs of pods with a chain under way
-	Attempts   map[string]pod.Tries // by UID
+	Health     map[string]pod.Health // what probes say, by Podman's ID of the container
+	Busy       map[string]bool       // UIDs of pods with a chain under way
+	Attempts   map[string]pod.Tries  // by UID
 	Now        time.Time
 }
 
@@ -51,6 +52,7 @@ type NodeInput struct {
 type NodePlan struct {
 	// Chains are in the order of their pods: those that make room first.
 	Chains []fleet.Chain
+	Probes []pod.Probe // that should be running now
 	Report fleet.NodeReport
 	WakeAt time.Time
 }

@@ -7,6 +7,7 @@
 package apply
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,10 +35,14 @@ type Work struct {
 
 // Done is one step that was carried out, or not.
 type Done struct {
-	Step fleet.Step
-	Took time.Duration
-	Err  error // nil: it went well
+	Step  fleet.Step
+	Took  time.Duration
+	Err   error    // nil: it went well
+	Notes []string // what went wrong on the way and did not matter, a preStop hook say
 }
+
+// ErrConfig is what a container asks for that cannot be, as its image or its volumes are now.
+var ErrConfig = errors.New("the container cannot be made as it is asked for")
 
 // Outcome is what became of a chain. Steps that were skipped because one before them failed are not in it.
 type Outcome struct {
@@ -49,6 +54,9 @@ type Outcome struct {
 type Runner struct {
 	Host     host.Host
 	Volumes  host.Volumes
+	Prober   host.Prober
+	Pulls    *Pulls
+	Profiles string // the folder with seccomp profiles
 	Outcomes chan<- Outcome
 	// Makers bounds how many chains make or remove pods and containers at a time: each such step keeps a core
 	// busy. Waiting for a process to end or for an image takes no place.
@@ -69,7 +77,7 @@ func (r *Runner) Wait() { r.running.Wait() }
 func (r *Runner) chain(ctx context.Context, w Work) Outcome {
 	out := Outcome{Chain: w.Chain}
 	failed := map[string]bool{}
-	run := run{Runner: r, Work: w}
+	run := run{Runner: r, Work: w, started: map[string]string{}}
 	if at := slices.IndexFunc(w.Seen.Pods, func(o fleet.ObservedPod) bool { return o.UID == w.Chain.UID }); at >= 0 {
 		run.podID = w.Seen.Pods[at].ID
 	}
@@ -82,7 +90,7 @@ func (r *Runner) chain(ctx context.Context, w Work) Outcome {
 		}
 		began := time.Now()
 		err := run.step(ctx, s)
-		out.Steps = append(out.Steps, Done{Step: s, Took: time.Since(began), Err: err})
+		out.Steps = append(out.Steps, Done{Step: s, Took: time.Since(began), Err: err, Notes: run.notes.take()})
 		switch {
 		case err == nil:
 		case s.Container == "" || errors.Is(err, host.ErrUnavailable):
@@ -98,13 +106,37 @@ func (r *Runner) chain(ctx context.Context, w Work) Outcome {
 type run struct {
 	*Runner
 	Work
-	podID string // Podman's
+	podID   string            // Podman's
+	started map[string]string // Podman's IDs of the containers that this chain started, by name
+	notes   notes
+}
+
+// notes are sentences from several goroutines.
+type notes struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (n *notes) add(format string, args ...any) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.list = append(n.list, fmt.Sprintf(format, args...))
+}
+
+func (n *notes) take() []string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	list := n.list
+	n.list = nil
+	return list
 }
 
 func (r *run) step(ctx context.Context, s fleet.Step) error {
 	switch s.Verb {
 	case fleet.Pull:
-		return r.Host.Pull(ctx, s.Image, s.Policy)
+		return r.pull(ctx, s)
+	case fleet.Hook:
+		return r.postStart(ctx, s)
 	case fleet.Stop:
 		return r.stop(ctx, s)
 	}
@@ -116,10 +148,13 @@ func (r *run) step(ctx context.Context, s fleet.Step) error {
 	}
 	switch s.Verb {
 	case fleet.Volume:
-		return r.volumes()
+		return r.volumes(ctx)
 	case fleet.Sandbox:
-		id, err := r.Host.CreatePod(ctx, sandbox(r.Slot, r.Pod))
-		r.podID = id
+		box, err := sandbox(r.Slot, r.Pod, s.Past)
+		if err != nil {
+			return err
+		}
+		r.podID, err = r.Host.CreatePod(ctx, box)
 		return err
 	case fleet.Start:
 		return r.start(ctx, s)
@@ -145,6 +180,8 @@ func (r *run) step(ctx context.Context, s fleet.Step) error {
 		return r.Host.RemovePod(ctx, s.ID)
 	case fleet.Clean:
 		return r.Volumes.Remove(s.UID)
+	case fleet.Reclaim:
+		return r.Host.RemoveClaim(ctx, s.ID)
 	default:
 		return fmt.Errorf("no such step: %s", s.Verb)
 	}
@@ -160,71 +197,33 @@ func (r *run) containers() []fleet.ObservedContainer {
 
 func (r *run) container(name string) (*corev1.Container, error) {
 	if r.Pod != nil {
-		for i := range r.Pod.Spec.Containers {
-			if c := &r.Pod.Spec.Containers[i]; c.Name == name {
-				return c, nil
-			}
+		if c := pod.Container(r.Pod, name); c != nil {
+			return c, nil
 		}
 	}
 	return nil, fmt.Errorf("container %s: %w in its pod's spec", name, host.ErrNotFound)
 }
 
-// stop stops one container, or all of the pod's at once.
-func (r *run) stop(ctx context.Context, s fleet.Step) error {
-	if s.Container != "" {
-		return r.Host.StopContainer(ctx, s.ID, s.Grace)
-	}
-	var all sync.WaitGroup
-	list := r.containers()
-	errs := make([]error, len(list))
-	for i, c := range list {
-		if c.State == fleet.Running || c.State == fleet.Paused || c.State == fleet.Stopping {
-			all.Go(func() { errs[i] = r.Host.StopContainer(ctx, c.ID, s.Grace) })
-		}
-	}
-	all.Wait()
-	for i, err := range errs {
-		if errors.Is(err, host.ErrNotFound) { // it went by itself
-			errs[i] = nil
-		}
-	}
-	return errors.Join(errs...)
+func (r *run) config() pod.Config { return pod.Config{Desired: r.Desired} }
+
+func (r *run) place() pod.Place {
+	return pod.Place{Address: r.Node.Address, Allocatable: r.Node.Allocatable}
 }
 
-func (r *run) volumes() error {
-	for i := range r.Pod.Spec.Volumes {
-		v := &r.Pod.Spec.Volumes[i]
-		if err := r.volume(v); err != nil {
-			return fmt.Errorf("volume %s: %w", v.Name, err)
-		}
+// addresses are the pod's, known once its sandbox runs.
+func (r *run) addresses(ctx context.Context) ([]string, error) {
+	if r.Pod != nil && r.Pod.Spec.HostNetwork {
+		return []string{cmp.Or(r.Node.Address, "127.0.0.1")}, nil
 	}
-	return nil
-}
-
-func (r *run) volume(v *corev1.Volume) error {
-	uid := r.Chain.UID
-	switch written, secret := pod.Written(v); {
-	case written:
-		files, err := pod.Files(r.Slot.Pod.Namespace, v, pod.Config{Desired: r.Desired})
-		if err != nil {
-			return err
-		}
-		return r.Volumes.Write(uid, v.Name, secret, files, pod.ContentHash(files))
-	case v.EmptyDir != nil:
-		var limit int64
-		if v.EmptyDir.SizeLimit != nil {
-			limit = v.EmptyDir.SizeLimit.Value()
-		}
-		return r.Volumes.Scratch(uid, v.Name, inMemory(v), limit)
-	case v.HostPath != nil:
-		kind := corev1.HostPathUnset
-		if v.HostPath.Type != nil {
-			kind = *v.HostPath.Type
-		}
-		return r.Volumes.HostPath(v.HostPath.Path, kind)
-	default:
-		return errors.New("not a kind of volume that Skerry runs")
+	ips, err := r.Host.PodAddresses(ctx, r.podID)
+	if err != nil {
+		return nil, err
 	}
+	var list []string
+	for _, ip := range ips {
+		list = append(list, ip.String())
+	}
+	return list, nil
 }
 
 func (r *run) start(ctx context.Context, s fleet.Step) error {
@@ -232,29 +231,10 @@ func (r *run) start(ctx context.Context, s fleet.Step) error {
 	if err != nil {
 		return err
 	}
-	place := pod.Place{Address: r.Node.Address, Allocatable: r.Node.Allocatable}
-	if wantsPodIP(c) {
-		ips, err := r.Host.PodAddresses(ctx, r.podID)
-		if err != nil {
-			return err
-		}
-		for _, ip := range ips {
-			place.PodIPs = append(place.PodIPs, ip.String())
-		}
-	}
-	invocation, err := pod.Invoke(r.Pod, c, pod.Config{Desired: r.Desired}, place)
+	spec, err := r.containerSpec(ctx, c, s)
 	if err != nil {
 		return err
 	}
-	_, err = r.Host.StartContainer(ctx, r.containerSpec(c, s, invocation))
+	r.started[s.Container], err = r.Host.StartContainer(ctx, spec)
 	return err
-}
-
-// wantsPodIP reports whether a container's environment holds its pod's address, which is known only once
-// the sandbox runs.
-func wantsPodIP(c *corev1.Container) bool {
-	return slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
-		return e.ValueFrom != nil && e.ValueFrom.FieldRef != nil &&
-			(e.ValueFrom.FieldRef.FieldPath == "status.podIP" || e.ValueFrom.FieldRef.FieldPath == "status.podIPs")
-	})
 }

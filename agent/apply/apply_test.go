@@ -31,7 +31,7 @@ func newBench(makers int) *bench {
 	h := hosttest.New()
 	h.AddImage("web:1", "db:1")
 	b := &bench{Host: h, outcomes: make(chan apply.Outcome, 16)}
-	b.runner = &apply.Runner{Host: h, Volumes: h.Volumes, Outcomes: b.outcomes, Makers: make(chan struct{}, makers)}
+	b.runner = &apply.Runner{Host: h, Volumes: h.Volumes, Prober: h, Pulls: new(apply.Pulls), Outcomes: b.outcomes, Makers: make(chan struct{}, makers)}
 	return b
 }
 
@@ -138,7 +138,7 @@ func TestOrder(t *testing.T) {
 	if diff := cmp.Diff(w.Chain, o.Chain); diff != "" {
 		t.Error(diff)
 	}
-	calls := []string{"CreatePod shop_web", "Pull web:1", "StartContainer shop_web_web", "Pull db:1", "StartContainer shop_web_db"}
+	calls := []string{"CreatePod shop_web", "Pull web:1", "Message u1 web-0", "StartContainer shop_web_web", "Pull db:1", "Message u1 db-3", "StartContainer shop_web_db"}
 	if diff := cmp.Diff(calls, b.Journal()); diff != "" {
 		t.Error(diff)
 	}

@@ -1,6 +1,11 @@
 package apply
 
 import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,27 +21,115 @@ import (
 // maxHostname is the longest name the kernel takes.
 const maxHostname = 63
 
-func sandbox(slot fleet.Slot, p *corev1.Pod) host.Sandbox {
-	s := host.Sandbox{Name: fleet.PodmanPod(slot.Pod), Hostname: p.Spec.Hostname, Labels: podLabels(slot)}
-	if s.Hostname == "" {
-		s.Hostname = strings.TrimRight(slot.Pod.Name[:min(len(slot.Pod.Name), maxHostname)], "-.")
-	}
-	for i := range p.Spec.Containers {
-		for _, port := range p.Spec.Containers[i].Ports {
-			if port.HostPort != 0 {
-				s.Ports = append(s.Ports, host.Port{
-					HostIP: port.HostIP, Host: uint16(port.HostPort), Container: uint16(port.ContainerPort),
-					Protocol: strings.ToLower(string(port.Protocol)),
-				})
-			}
+// clusterDomain is below which pods and Services have their names.
+const clusterDomain = "cluster.local"
+
+// sandbox is what a pod's namespaces are made from.
+func sandbox(slot fleet.Slot, p *corev1.Pod, past map[string]fleet.PastRun) (host.Sandbox, error) {
+	s := host.Sandbox{Name: fleet.PodmanPod(slot.Pod), Labels: podLabels(slot), DNS: dns(p)}
+	if len(past) > 0 {
+		text, err := json.Marshal(past)
+		if err != nil {
+			return s, err
 		}
+		s.Labels[fleet.LabelPast] = string(text)
+	}
+	if p.Spec.HostNetwork {
+		s.Network = host.Machine
+	} else {
+		var err error
+		if s.Hostname, err = hostname(p); err != nil {
+			return s, err
+		}
+		for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
+			s.Ports = append(s.Ports, ports(c.Ports)...)
+		}
+	}
+	s.PID, s.IPC = processes(p), host.Own
+	if p.Spec.HostIPC {
+		s.IPC = host.Machine
 	}
 	for _, alias := range p.Spec.HostAliases {
 		for _, name := range alias.Hostnames {
 			s.Hosts = append(s.Hosts, name+":"+alias.IP)
 		}
 	}
-	return s
+	if x := p.Spec.SecurityContext; x != nil {
+		for _, sysctl := range x.Sysctls {
+			if s.Sysctls == nil {
+				s.Sysctls = map[string]string{}
+			}
+			s.Sysctls[strings.ReplaceAll(sysctl.Name, "/", ".")] = sysctl.Value
+		}
+	}
+	return s, nil
+}
+
+func processes(p *corev1.Pod) host.Namespace {
+	switch {
+	case p.Spec.HostPID:
+		return host.Machine
+	case p.Spec.ShareProcessNamespace != nil && *p.Spec.ShareProcessNamespace:
+		return host.Shared
+	default:
+		return host.Own
+	}
+}
+
+func ports(list []corev1.ContainerPort) []host.Port {
+	var ports []host.Port
+	for _, port := range list {
+		if port.HostPort != 0 {
+			ports = append(ports, host.Port{
+				HostIP: port.HostIP, Host: uint16(port.HostPort), Container: uint16(port.ContainerPort),
+				Protocol: strings.ToLower(string(port.Protocol)),
+			})
+		}
+	}
+	return ports
+}
+
+// shortName is the pod's name among its siblings, as its processes have it.
+func shortName(p *corev1.Pod) string {
+	if p.Spec.Hostname != "" {
+		return p.Spec.Hostname
+	}
+	return strings.TrimRight(p.Name[:min(len(p.Name), maxHostname)], "-.")
+}
+
+// fullName is the pod's name in the cluster's domain; empty for a pod without a subdomain.
+func fullName(p *corev1.Pod) string {
+	if p.Spec.Subdomain == "" {
+		return ""
+	}
+	return strings.Join([]string{shortName(p), p.Spec.Subdomain, p.Namespace, "svc", clusterDomain}, ".")
+}
+
+func hostname(p *corev1.Pod) (string, error) {
+	full := fullName(p)
+	if full == "" || p.Spec.SetHostnameAsFQDN == nil || !*p.Spec.SetHostnameAsFQDN {
+		return shortName(p), nil
+	}
+	if len(full) > maxHostname+1 {
+		return "", fmt.Errorf("setHostnameAsFQDN: %s is %d characters long, and the kernel takes %d", full, len(full), maxHostname+1)
+	}
+	return full, nil
+}
+
+// dns is how a pod resolves names. Nobody answers for the cluster yet, so that ClusterFirst is what Default is, as in
+// Kubernetes on a node without a cluster's DNS.
+func dns(p *corev1.Pod) host.DNS {
+	d := host.DNS{Alone: p.Spec.DNSPolicy == corev1.DNSNone}
+	if c := p.Spec.DNSConfig; c != nil {
+		d.Nameservers, d.Searches = c.Nameservers, c.Searches
+		for _, o := range c.Options {
+			if o.Value != nil {
+				o.Name += ":" + *o.Value
+			}
+			d.Options = append(d.Options, o.Name)
+		}
+	}
+	return d
 }
 
 func podLabels(slot fleet.Slot) map[string]string {
@@ -56,67 +149,116 @@ func podLabels(slot fleet.Slot) map[string]string {
 	return labels
 }
 
-func (r *run) containerSpec(c *corev1.Container, s fleet.Step, invocation pod.Invocation) host.Container {
-	labels := map[string]string{
-		fleet.LabelPodName: r.Slot.Pod.Name, fleet.LabelPodNamespace: r.Slot.Pod.Namespace, fleet.LabelPodUID: r.Slot.UID,
-		fleet.LabelContainerName: c.Name, fleet.LabelContainerHash: string(fleet.HashContainer(c)),
-		fleet.LabelAttempt: strconv.Itoa(s.Attempt), fleet.LabelBackoff: s.Backoff.String(),
-		fleet.LabelSource: string(r.Slot.Source), fleet.LabelHash: string(r.Slot.Want),
+// containerSpec is what a container is made from. It holds secrets.
+func (r *run) containerSpec(ctx context.Context, c *corev1.Container, s fleet.Step) (host.Container, error) {
+	var none host.Container
+	place := r.place()
+	if wantsPodIP(c) || r.Pod.Spec.Subdomain != "" {
+		var err error
+		if place.PodIPs, err = r.addresses(ctx); err != nil {
+			return none, err
+		}
 	}
-	return host.Container{
+	invocation, err := pod.Invoke(r.Pod, c, r.config(), place)
+	if err != nil {
+		return none, err
+	}
+	security, err := r.security(ctx, c)
+	if err != nil {
+		return none, err
+	}
+	mounts, err := r.mounts(ctx, c, s, invocation.Env)
+	if err != nil {
+		return none, err
+	}
+	if hosts, err := r.hosts(place.PodIPs); err != nil {
+		return none, err
+	} else if hosts != nil && !slices.ContainsFunc(mounts, func(m host.Mount) bool { return m.Target == hosts.Target }) {
+		mounts = append(mounts, *hosts)
+	}
+	memory := r.Node.Allocatable[corev1.ResourceMemory]
+	spec := host.Container{
 		Name: fleet.PodmanContainer(r.Slot.Pod, c.Name), PodID: r.podID, Image: c.Image,
 		Entrypoint: invocation.Command, Args: invocation.Args, Env: invocation.Env,
-		WorkDir: c.WorkingDir, Stdin: c.Stdin, TTY: c.TTY, Labels: labels,
-		Mounts: r.mounts(c), Limits: pod.LimitsOf(c), Security: security(r.Pod, c),
+		WorkDir: c.WorkingDir, Stdin: c.Stdin, TTY: c.TTY,
+		Labels: map[string]string{
+			fleet.LabelPodName: r.Slot.Pod.Name, fleet.LabelPodNamespace: r.Slot.Pod.Namespace, fleet.LabelPodUID: r.Slot.UID,
+			fleet.LabelContainerName: c.Name, fleet.LabelContainerHash: string(fleet.HashContainer(c)),
+			fleet.LabelAttempt: strconv.Itoa(s.Attempt), fleet.LabelBackoff: s.Backoff.String(),
+			fleet.LabelSource: string(r.Slot.Source), fleet.LabelHash: string(r.Slot.Want),
+			fleet.LabelMessage: string(cmp.Or(c.TerminationMessagePolicy, corev1.TerminationMessageReadFile)) + " " + messagePath(c),
+		},
+		Mounts: mounts, Limits: pod.LimitsOf(c), OOMScore: pod.OOMScore(r.Pod, c, memory.Value()),
+		PID: processes(r.Pod), Security: security,
 	}
+	if r.Pod.Spec.HostIPC {
+		spec.IPC = host.Machine
+	}
+	if c.Lifecycle != nil && c.Lifecycle.StopSignal != nil {
+		spec.StopSignal = string(*c.Lifecycle.StopSignal)
+	}
+	return spec, nil
 }
 
-func inMemory(v *corev1.Volume) bool {
-	return v.EmptyDir != nil && v.EmptyDir.Medium == corev1.StorageMediumMemory
+// wantsPodIP reports whether a container's environment holds its pod's address, which is known only once
+// the sandbox runs.
+func wantsPodIP(c *corev1.Container) bool {
+	return slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool {
+		return e.ValueFrom != nil && e.ValueFrom.FieldRef != nil &&
+			(e.ValueFrom.FieldRef.FieldPath == "status.podIP" || e.ValueFrom.FieldRef.FieldPath == "status.podIPs")
+	})
 }
 
-func (r *run) mounts(c *corev1.Container) []host.Mount {
-	var mounts []host.Mount
-	for _, m := range c.VolumeMounts {
-		at := slices.IndexFunc(r.Pod.Spec.Volumes, func(v corev1.Volume) bool { return v.Name == m.Name })
-		if at < 0 {
-			continue // validation has refused it
-		}
-		v := &r.Pod.Spec.Volumes[at]
-		written, secret := pod.Written(v)
-		mount := host.Mount{
-			Source: r.Volumes.Path(r.Chain.UID, v.Name, secret || inMemory(v)), Target: m.MountPath,
-			ReadOnly: m.ReadOnly || written,
-		}
-		if v.HostPath != nil {
-			mount.Source = v.HostPath.Path
-		}
-		mounts = append(mounts, mount)
+// hostsVolume is a written volume that no pod can name.
+const hostsVolume = ".etc"
+
+// hosts is an /etc/hosts of ours, for a pod that has a name in the cluster: Podman's has no such name. Nil for every
+// other pod.
+func (r *run) hosts(ips []string) (*host.Mount, error) {
+	full := fullName(r.Pod)
+	if full == "" || r.Pod.Spec.HostNetwork {
+		return nil, nil
 	}
-	return mounts
+	var b strings.Builder
+	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+	for _, ip := range ips {
+		fmt.Fprintf(&b, "%s\t%s\t%s\n", ip, full, shortName(r.Pod))
+	}
+	for _, alias := range r.Pod.Spec.HostAliases {
+		fmt.Fprintf(&b, "%s\t%s\n", alias.IP, strings.Join(alias.Hostnames, "\t"))
+	}
+	files := []fleet.File{{Path: "hosts", Data: []byte(b.String()), Mode: 0o644}}
+	if err := r.Volumes.Write(r.Chain.UID, hostsVolume, host.Written{Files: files, Content: pod.ContentHash(files)}); err != nil {
+		return nil, err
+	}
+	return &host.Mount{Source: filepath.Join(r.Volumes.Path(r.Chain.UID, hostsVolume, false), "hosts"), Target: "/etc/hosts"}, nil
 }
 
 // security overlays the container's settings on the pod's, field by field.
-func security(p *corev1.Pod, c *corev1.Container) host.Security {
-	var user, group *int64
+func (r *run) security(ctx context.Context, c *corev1.Container) (host.Security, error) {
 	var s host.Security
-	if x := p.Spec.SecurityContext; x != nil {
-		user, group = x.RunAsUser, x.RunAsGroup
+	var image string
+	var err error
+	if pod.NeedsImageUser(r.Pod, c) {
+		if image, err = r.Host.ImageUser(ctx, c.Image); err != nil {
+			return s, err
+		}
+	}
+	if s.User, err = pod.User(r.Pod, c, image); err != nil {
+		return s, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if x := r.Pod.Spec.SecurityContext; x != nil {
 		for _, g := range x.SupplementalGroups {
 			s.Groups = append(s.Groups, strconv.FormatInt(g, 10))
 		}
-		s.Unconfined = unconfined(x.SeccompProfile)
+		if x.FSGroup != nil {
+			s.Groups = append(s.Groups, strconv.FormatInt(*x.FSGroup, 10))
+		}
+		r.seccomp(&s, x.SeccompProfile)
 	}
 	if x := c.SecurityContext; x != nil {
-		if x.RunAsUser != nil {
-			user = x.RunAsUser
-		}
-		if x.RunAsGroup != nil {
-			group = x.RunAsGroup
-		}
-		if x.SeccompProfile != nil {
-			s.Unconfined = unconfined(x.SeccompProfile)
-		}
+		r.seccomp(&s, x.SeccompProfile)
+		s.UnmaskedProc = x.ProcMount != nil && *x.ProcMount == corev1.UnmaskedProcMount
 		s.Privileged = x.Privileged != nil && *x.Privileged
 		s.ReadOnlyRoot = x.ReadOnlyRootFilesystem != nil && *x.ReadOnlyRootFilesystem
 		s.NoNewPrivileges = x.AllowPrivilegeEscalation != nil && !*x.AllowPrivilegeEscalation
@@ -129,18 +271,16 @@ func security(p *corev1.Pod, c *corev1.Container) host.Security {
 			}
 		}
 	}
-	if user != nil {
-		s.User = strconv.FormatInt(*user, 10)
-	}
-	if group != nil {
-		if user == nil {
-			s.User = "0"
-		}
-		s.User += ":" + strconv.FormatInt(*group, 10)
-	}
-	return s
+	return s, nil
 }
 
-func unconfined(p *corev1.SeccompProfile) bool {
-	return p != nil && p.Type == corev1.SeccompProfileTypeUnconfined
+// seccomp sets a filter, if there is one to set. Profiles lie in a folder of the agent's own, and nowhere else.
+func (r *run) seccomp(s *host.Security, p *corev1.SeccompProfile) {
+	if p == nil {
+		return
+	}
+	s.Unconfined, s.Seccomp = p.Type == corev1.SeccompProfileTypeUnconfined, ""
+	if p.Type == corev1.SeccompProfileTypeLocalhost && p.LocalhostProfile != nil {
+		s.Seccomp = filepath.Join(r.Profiles, filepath.Clean("/"+*p.LocalhostProfile))
+	}
 }

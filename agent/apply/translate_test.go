@@ -99,7 +99,7 @@ func TestLabels(t *testing.T) {
 	box, _ := b.Pod("shop_web")
 	if diff := cmp.Diff(map[string]string{
 		"io.kubernetes.pod.name": "web", "io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.uid": "u1",
-		"skerry.dev/source": "home", "skerry.dev/revision": "abcdef", "skerry.dev/template-hash": "hash", "skerry.dev/shape-hash": "shape",
+		"skerry.dev/source": "home", "skerry.dev/revision": "abcdef", "skerry.dev/template-hash": "hash", "skerry.dev/termination": "File /dev/termination-log", "skerry.dev/shape-hash": "shape",
 		"skerry.dev/owner": "ReplicaSet/shop/web-1", "skerry.dev/controller": "Deployment/shop/web",
 		"skerry.dev/pod-template-hash": "label", "skerry.dev/created": "2026-01-02T02:04:05.000000006Z",
 	}, box.Labels); diff != "" {
@@ -109,6 +109,7 @@ func TestLabels(t *testing.T) {
 		"io.kubernetes.pod.name": "web", "io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.uid": "u1",
 		"io.kubernetes.container.name": "web", "skerry.dev/container-hash": string(fleet.HashContainer(&w.Pod.Spec.Containers[0])),
 		"skerry.dev/attempt": "0", "skerry.dev/backoff": "0s", "skerry.dev/source": "home", "skerry.dev/template-hash": "hash",
+		"skerry.dev/termination": "File /dev/termination-log",
 	}, c.Labels); diff != "" {
 		t.Error(diff)
 	}
@@ -132,7 +133,7 @@ func TestSandbox(t *testing.T) {
 	}{
 		{"plain", func(*apply.Work) {}, host.Sandbox{Name: "shop_web", Hostname: "web"}},
 		{"its own host name", func(w *apply.Work) { w.Pod.Spec.Hostname = "other" }, host.Sandbox{Name: "shop_web", Hostname: "other"}},
-		{"a long name", func(w *apply.Work) { w.Slot.Pod.Name = long }, host.Sandbox{Name: "shop_" + long, Hostname: strings.TrimSuffix(long[:63], "-")}},
+		{"a long name", func(w *apply.Work) { w.Slot.Pod.Name, w.Pod.Name = long, long }, host.Sandbox{Name: "shop_" + long, Hostname: strings.TrimSuffix(long[:63], "-")}},
 		{"ports and hosts", func(w *apply.Work) {
 			w.Pod.Spec.Containers[0].Ports = []corev1.ContainerPort{
 				{ContainerPort: 80}, {HostPort: 8080, ContainerPort: 80, Protocol: corev1.ProtocolTCP, HostIP: "10.0.0.11"},
@@ -187,6 +188,7 @@ func TestMounts(t *testing.T) {
 		{Source: "/disk/u1/disk", Target: "/disk"},
 		{Source: "/memory/u1/memory", Target: "/memory", ReadOnly: true},
 		{Source: "/srv/data", Target: "/data"},
+		{Source: "/disk/u1/.messages/web-0", Target: "/dev/termination-log"},
 	}
 	if diff := cmp.Diff(want, made(t, b, w).Mounts); diff != "" {
 		t.Error(diff)

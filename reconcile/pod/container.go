@@ -9,58 +9,67 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
-// container decides what one container of a pod that should run needs.
-func (n *next) container(c *corev1.Container, box sandbox) []fleet.Step {
-	past := generations(n.Observed, c.Name)
+// container decides what one container of a pod that should run needs now that it is its turn.
+func (n *next) container(u unit, box sandbox) []fleet.Step {
+	past := n.generations(u.Name)
 	if len(past) == 0 {
-		return n.start(c, nil)
+		return n.start(u.Container, n.before(u.Container))
 	}
 	now := past[0]
 	if box != alive {
-		if now.State == fleet.Exited && !restarts(n.Spec.Spec.RestartPolicy, now) {
-			return nil
+		if u.role == main && now.State == fleet.Exited && !n.restarts(u, now) {
+			return nil // it ended well, and nobody asks it to do so again
 		}
-		if n.Spec.Spec.RestartPolicy == corev1.RestartPolicyNever && !now.Started.IsZero() {
-			return nil // it ran; what is left of it runs on
-		}
-		return n.start(c, &now)
+		return n.start(u.Container, &now)
 	}
 
 	var steps []fleet.Step
-	if len(past) > 2 && n.again(c.Name, fleet.Remove) { // one dead predecessor is kept for its log
+	if len(past) > 2 && n.again(u.Name, fleet.Remove) { // one dead predecessor is kept for its log
 		for _, old := range past[2:] {
-			steps = append(steps, fleet.Step{Verb: fleet.Remove, Container: c.Name, ID: old.ID, Why: "more than one before"})
+			steps = append(steps, fleet.Step{Verb: fleet.Remove, Container: u.Name, ID: old.ID, Why: "more than one before"})
 		}
 	}
 	switch now.State {
 	case fleet.Running:
-		return append(steps, n.tend(c, now, past)...)
+		return append(steps, n.tend(u.Container, now, past)...)
 	case fleet.Paused:
-		if !n.again(c.Name, fleet.Unpause) {
+		if !n.again(u.Name, fleet.Unpause) {
 			return steps
 		}
-		return append(steps, fleet.Step{Verb: fleet.Unpause, Container: c.Name, ID: now.ID, Why: "it was paused"})
+		return append(steps, fleet.Step{Verb: fleet.Unpause, Container: u.Name, ID: now.ID, Why: "it was paused"})
 	case fleet.Exited:
-		return append(steps, n.restart(c, now, past)...)
+		return append(steps, n.restart(u, now, past)...)
 	case fleet.Stopping:
 		// Somebody stops it, or its monitor died meanwhile. A second stop waits for the first; what is left then
 		// only goes by force.
-		start := n.start(c, &now)
+		start := n.start(u.Container, &now)
 		if len(start) == 0 {
 			return steps
 		}
 		steps = append(steps,
-			fleet.Step{Verb: fleet.Stop, Container: c.Name, ID: now.ID, Grace: n.fullGrace(), Why: "it is stopping"},
-			fleet.Step{Verb: fleet.Remove, Container: c.Name, ID: now.ID})
+			fleet.Step{Verb: fleet.Stop, Container: u.Name, ID: now.ID, Grace: n.fullGrace(), Why: "it is stopping"},
+			fleet.Step{Verb: fleet.Remove, Container: u.Name, ID: now.ID})
 		return append(steps, start...)
 	default: // created and never started, or a state from which only removal leads on
-		start := n.start(c, predecessor(past))
+		start := n.start(u.Container, predecessor(past))
 		if len(start) == 0 {
 			return steps
 		}
-		steps = append(steps, fleet.Step{Verb: fleet.Remove, Container: c.Name, ID: now.ID, Why: "it is " + string(now.State)})
+		steps = append(steps, fleet.Step{Verb: fleet.Remove, Container: u.Name, ID: now.ID, Why: "it is " + string(now.State)})
 		return append(steps, start...)
 	}
+}
+
+// before is the last run of a container in a sandbox that is no more; nil when there was none.
+func (n *next) before(c *corev1.Container) *fleet.ObservedContainer {
+	if n.Observed == nil {
+		return nil
+	}
+	run, ran := n.Observed.Past[c.Name]
+	if !ran {
+		return nil
+	}
+	return &fleet.ObservedContainer{Name: c.Name, Hash: fleet.HashContainer(c), Attempt: run.Attempt, Backoff: run.Backoff}
 }
 
 func predecessor(past []fleet.ObservedContainer) *fleet.ObservedContainer {
@@ -70,18 +79,14 @@ func predecessor(past []fleet.ObservedContainer) *fleet.ObservedContainer {
 	return &past[1]
 }
 
-// tend looks after a running container: its image, its name, its limits.
+// tend looks after a running container: its image, its health, its name, its limits.
 func (n *next) tend(c *corev1.Container, now fleet.ObservedContainer, past []fleet.ObservedContainer) []fleet.Step {
 	if now.Hash != fleet.HashContainer(c) {
-		start := n.start(c, nil)
-		if len(start) == 0 {
-			return nil
-		}
-		start[len(start)-1].Attempt, start[len(start)-1].Why = now.Attempt+1, ""
-		steps := append(start[:len(start)-1:len(start)-1], // its image comes first
-			fleet.Step{Verb: fleet.Stop, Container: c.Name, ID: now.ID, Grace: n.fullGrace(), Why: "its image changed"})
-		steps = append(steps, retire(c, now, past)...)
-		return append(steps, start[len(start)-1])
+		return n.replace(c, now, past)
+	}
+	if why, grace := unwell(c, n.health(now)); why != "" && n.again(c.Name, fleet.Stop) {
+		n.note("container %s is killed: %s", c.Name, why)
+		return []fleet.Step{{Verb: fleet.Stop, Container: c.Name, ID: now.ID, Grace: seconds(grace, n.fullGrace()), Why: why}}
 	}
 	if name := fleet.PodmanContainer(n.Slot.Pod, c.Name); now.PodmanName != name && !n.Taken[name] && n.again(c.Name, fleet.Rename) {
 		return []fleet.Step{{Verb: fleet.Rename, Container: c.Name, ID: now.ID, Why: "it was renamed to " + now.PodmanName}}
@@ -92,20 +97,29 @@ func (n *next) tend(c *corev1.Container, now fleet.ObservedContainer, past []fle
 	return nil
 }
 
-func (n *next) fullGrace() time.Duration {
-	if s := n.Spec.Spec.TerminationGracePeriodSeconds; s != nil {
-		return max(time.Duration(*s)*time.Second, time.Second)
+// replace puts a container of another image in a running one's place. Its image comes first.
+func (n *next) replace(c *corev1.Container, now fleet.ObservedContainer, past []fleet.ObservedContainer) []fleet.Step {
+	var steps []fleet.Step
+	for _, s := range n.start(c, nil) {
+		if s.Verb == fleet.Start {
+			steps = append(steps, fleet.Step{Verb: fleet.Stop, Container: c.Name, ID: now.ID, Grace: n.fullGrace(), Why: "its image changed"})
+			steps = append(steps, retire(c, now, past)...)
+			s.Attempt, s.Why = now.Attempt+1, ""
+		}
+		steps = append(steps, s)
 	}
-	return 30 * time.Second
+	return steps
 }
 
-// restarts reports whether policy wants a container that ended to run again (semantics 2.2).
-func restarts(policy corev1.RestartPolicy, c fleet.ObservedContainer) bool {
-	switch policy {
+// restarts reports whether a container that ended is to run again (semantics 2.2). One that its probe had killed
+// failed, whatever it says of itself.
+func (in *Input) restarts(u unit, c fleet.ObservedContainer) bool {
+	switch u.policy {
 	case corev1.RestartPolicyNever:
 		return false
 	case corev1.RestartPolicyOnFailure:
-		return c.ExitCode != 0
+		why, _ := unwell(u.Container, in.health(c))
+		return c.ExitCode != 0 || why != ""
 	default:
 		return true
 	}
@@ -120,15 +134,16 @@ func backoffOf(c *corev1.Container, ended fleet.ObservedContainer) time.Duration
 	return ended.Backoff
 }
 
-func (n *next) restart(c *corev1.Container, ended fleet.ObservedContainer, past []fleet.ObservedContainer) []fleet.Step {
-	if !restarts(n.Spec.Spec.RestartPolicy, ended) {
+func (n *next) restart(u unit, ended fleet.ObservedContainer, past []fleet.ObservedContainer) []fleet.Step {
+	if !n.restarts(u, ended) {
 		return nil
 	}
+	c := u.Container
 	wait := backoffOf(c, ended)
 	if due := ended.Finished.Add(wait); n.Now.Before(due) {
 		n.wake(due)
 		n.wait(c.Name, "CrashLoopBackOff", "back-off %s restarting failed container %s", wait, c.Name)
-		n.note("container %s ended with code %d, not restarted before %s", c.Name, ended.ExitCode, clock(due))
+		n.note("container %s ended with code %d%s, not restarted before %s", c.Name, ended.ExitCode, n.cause(c.Name, ended), clock(due))
 		return nil
 	}
 	start := n.start(c, &ended)
@@ -136,6 +151,18 @@ func (n *next) restart(c *corev1.Container, ended fleet.ObservedContainer, past 
 		return nil
 	}
 	return append(retire(c, ended, past), start...)
+}
+
+// cause says in brackets what is known of why a container ended; it may be empty.
+func (n *next) cause(name string, ended fleet.ObservedContainer) string {
+	switch hook := n.Attempts[name]; {
+	case ended.OutOfMemory:
+		return " (out of memory)"
+	case hook.Verb == fleet.Hook:
+		return " (" + hook.Text + ")"
+	default:
+		return ""
+	}
 }
 
 // retire keeps an ended container as the previous one and lets go of the one before.
@@ -147,17 +174,17 @@ func retire(c *corev1.Container, ended fleet.ObservedContainer, past []fleet.Obs
 	return append(steps, fleet.Step{Verb: fleet.Retire, Container: c.Name, ID: ended.ID, Attempt: ended.Attempt})
 }
 
-// start makes a container, the successor of one that ended or the first; the start is its last step. It is
-// empty while something it needs is missing or a failure is being waited out.
+// start makes a container, the successor of one that ended or the first. It is empty while something it needs is
+// missing or a failure is being waited out.
 func (n *next) start(c *corev1.Container, ended *fleet.ObservedContainer) []fleet.Step {
 	// What failed with another image says nothing about this one; what failed on the way to a start does.
 	onTheWay := []fleet.Verb{fleet.Stop, fleet.Retire, fleet.Remove}
 	if a, failed := n.Attempts[c.Name]; failed && (a.Image == c.Image || slices.Contains(onTheWay, a.Verb)) && !n.tried(c.Name) {
 		return nil
 	}
-	if _, err := Invoke(n.Spec, c, n.Config, Place{}); err != nil {
+	if _, err := Invoke(n.Spec, c, n.Config, n.Place); err != nil {
 		n.result.Late = true
-		n.wait(c.Name, "CreateContainerConfigError", "%v", err)
+		n.wait(c.Name, ConfigError, "%v", err)
 		n.note("container %s cannot be made: %v", c.Name, err)
 		return nil
 	}
@@ -169,25 +196,12 @@ func (n *next) start(c *corev1.Container, ended *fleet.ObservedContainer) []flee
 			start.Why = "it ended"
 		}
 	}
-	if ended == nil && n.Observed != nil {
+	if ended == nil && n.Observed != nil && (len(n.Spec.Spec.InitContainers) == 0 || n.initialized()) {
 		start.Why = "it is missing"
 	}
-	return []fleet.Step{{Verb: fleet.Pull, Container: c.Name, Image: c.Image, Policy: c.ImagePullPolicy}, start}
-}
-
-// LimitsOf are the cgroup numbers of a container (semantics 2.9).
-func LimitsOf(c *corev1.Container) fleet.Limits {
-	var l fleet.Limits
-	if memory, ok := c.Resources.Limits[corev1.ResourceMemory]; ok {
-		l.Memory = memory.Value()
+	steps := []fleet.Step{{Verb: fleet.Pull, Container: c.Name, Image: c.Image, Policy: c.ImagePullPolicy}, start}
+	if c.Lifecycle != nil && c.Lifecycle.PostStart != nil {
+		steps = append(steps, fleet.Step{Verb: fleet.Hook, Container: c.Name})
 	}
-	if cpu, ok := c.Resources.Limits[corev1.ResourceCPU]; ok && !cpu.IsZero() {
-		l.CPUQuota = max(cpu.MilliValue()*100, 1000)
-	}
-	request := c.Resources.Requests[corev1.ResourceCPU]
-	if _, asked := c.Resources.Requests[corev1.ResourceCPU]; !asked {
-		request = c.Resources.Limits[corev1.ResourceCPU]
-	}
-	l.Shares = uint64(max(request.MilliValue()*1024/1000, 2))
-	return l
+	return steps
 }

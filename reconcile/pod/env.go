@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -26,6 +27,21 @@ func (c Config) ConfigMap(namespace, name string) (*corev1.ConfigMap, bool) {
 // Secret returns the Secret of that name, if it is there.
 func (c Config) Secret(namespace, name string) (*corev1.Secret, bool) {
 	return fleet.Lookup[*corev1.Secret](c.Desired, fleet.ObjectID{Kind: fleet.KindSecret, Namespace: namespace, Name: name})
+}
+
+// Claim returns the PersistentVolumeClaim of that name, if it is there.
+func (c Config) Claim(namespace, name string) (*corev1.PersistentVolumeClaim, bool) {
+	return fleet.Lookup[*corev1.PersistentVolumeClaim](c.Desired, fleet.ObjectID{Kind: fleet.KindPersistentVolumeClaim, Namespace: namespace, Name: name})
+}
+
+// ServiceAccount returns the ServiceAccount of that name, if it is there.
+func (c Config) ServiceAccount(namespace, name string) (*corev1.ServiceAccount, bool) {
+	return fleet.Lookup[*corev1.ServiceAccount](c.Desired, fleet.ObjectID{Kind: fleet.KindServiceAccount, Namespace: namespace, Name: name})
+}
+
+// StorageClass returns the StorageClass of that name, if it is there.
+func (c Config) StorageClass(name string) (*storagev1.StorageClass, bool) {
+	return fleet.Lookup[*storagev1.StorageClass](c.Desired, fleet.ObjectID{Kind: fleet.KindStorageClass, Name: name})
 }
 
 // Place is what a pod's fields can refer to beyond its spec.
@@ -201,21 +217,16 @@ func subscript(path, of string) (string, bool) {
 // resourceField is a request or limit divided by its divisor, rounded up. A limit that is not set is what
 // the node has.
 func resourceField(spec *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFieldSelector, place Place) (string, error) {
-	if ref.ContainerName != "" && ref.ContainerName != c.Name {
-		at := slices.IndexFunc(spec.Spec.Containers, func(o corev1.Container) bool { return o.Name == ref.ContainerName })
-		if at < 0 {
+	if c == nil || (ref.ContainerName != "" && ref.ContainerName != c.Name) {
+		if c = Container(spec, ref.ContainerName); c == nil {
 			return "", fmt.Errorf("resource %s: no container %q in this pod", ref.Resource, ref.ContainerName)
 		}
-		c = &spec.Spec.Containers[at]
 	}
 	side, name, _ := strings.Cut(ref.Resource, ".")
 	var quantity resource.Quantity
 	switch side {
 	case "requests":
-		var set bool
-		if quantity, set = c.Resources.Requests[corev1.ResourceName(name)]; !set { // a pod asks for its limits (semantics 1)
-			quantity = c.Resources.Limits[corev1.ResourceName(name)]
-		}
+		quantity = Request(c, corev1.ResourceName(name))
 	case "limits":
 		var set bool
 		if quantity, set = c.Resources.Limits[corev1.ResourceName(name)]; !set || quantity.IsZero() {
@@ -229,6 +240,18 @@ func resourceField(spec *corev1.Pod, c *corev1.Container, ref *corev1.ResourceFi
 		divisor = resource.MustParse("1")
 	}
 	return strconv.FormatInt(divideUp(quantity, divisor), 10), nil
+}
+
+// Container is the pod's container of that name, an initial one or not; nil when there is none.
+func Container(spec *corev1.Pod, name string) *corev1.Container {
+	for _, list := range [][]corev1.Container{spec.Spec.InitContainers, spec.Spec.Containers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
 }
 
 func divideUp(q, divisor resource.Quantity) int64 {

@@ -44,7 +44,7 @@ func web(t *testing.T, spec string) *scene {
 		Pod: fleet.PodID{Namespace: "shop", Name: "web-1"}, UID: "uid-1", Node: "alpha", Goal: fleet.Run, Created: born, Want: "want", From: "0123456789",
 	}
 	return &scene{pod.Input{
-		Slot: slot, Now: now, Address: "10.0.0.11",
+		Slot: slot, Now: now, Place: pod.Place{Address: "10.0.0.11"},
 		Spec: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web-1", UID: "uid-1"}, Spec: *p},
 	}}
 }
@@ -192,13 +192,13 @@ func TestNext(t *testing.T) {
 	configured := func(in *pod.Input) { in.Config = settings }
 	wanted := fleet.Limits{Memory: 64 << 20, CPUQuota: 50000, Shares: 256}
 	pulled := func(failures int, ago time.Duration) pod.Attempt {
-		return pod.Attempt{Verb: fleet.Pull, Image: "hello:1", Failures: failures, Last: now.Add(-ago), Text: "no such image"}
+		return pod.Attempt{Verb: fleet.Pull, Image: "hello:1", Failures: failures, Last: now.Add(-ago), Failure: pod.Failure{Text: "no such image"}}
 	}
 	started := func(failures int, ago time.Duration) pod.Attempt {
-		return pod.Attempt{Verb: fleet.Start, Image: "hello:1", Failures: failures, Last: now.Add(-ago), Text: "no such program"}
+		return pod.Attempt{Verb: fleet.Start, Image: "hello:1", Failures: failures, Last: now.Add(-ago), Failure: pod.Failure{Text: "no such program"}}
 	}
 	podTry := func(verb fleet.Verb, failures int, ago time.Duration) pod.Attempt {
-		return pod.Attempt{Verb: verb, Failures: failures, Last: now.Add(-ago), Text: "busy"}
+		return pod.Attempt{Verb: verb, Failures: failures, Last: now.Add(-ago), Failure: pod.Failure{Text: "busy"}}
 	}
 
 	scenes := []struct {
@@ -252,7 +252,7 @@ func TestNext(t *testing.T) {
 		{"image changed and cannot be had", web(t, one).box(fleet.Running).has("web", "hello:0", fleet.Running).tried("web", pulled(1, 0))},
 		{"image changed during a crash loop", web(t, one).box(fleet.Running).has("web", "hello:0", fleet.Exited, code(1), attempt(5, 160*time.Second))},
 		{"image changed after a pull of another failed", web(t, one).box(fleet.Running).has("web", "hello:0", fleet.Running).
-			tried("web", pod.Attempt{Verb: fleet.Pull, Image: "hello:typo", Failures: 9, Last: now, Text: "no"})},
+			tried("web", pod.Attempt{Verb: fleet.Pull, Image: "hello:typo", Failures: 9, Last: now, Failure: pod.Failure{Text: "no"}})},
 		{"image changed and grace of its own", web(t, brief).box(fleet.Running).has("web", "hello:0", fleet.Running)},
 		{"renamed", web(t, one).box(fleet.Running).has("web", "hello:1", fleet.Running, called("mine"))},
 		{"renamed and the name is taken", web(t, one).edit(func(in *pod.Input) { in.Taken = map[string]bool{"shop_web-1_web": true} }).
@@ -273,8 +273,8 @@ func TestNext(t *testing.T) {
 		{"pull failed and nothing else", web(t, one).tried("web", pulled(3, 10*time.Second))},
 		{"pull failed long ago", web(t, one).tried("web", pulled(3, 40*time.Second))},
 		{"start failed", web(t, one).box(fleet.Running).tried("web", started(1, time.Second))},
-		{"start met a conflict", web(t, one).box(fleet.Running).tried("web", pod.Attempt{Verb: fleet.Start, Image: "hello:1", Failures: 2, Last: now, Text: "taken", Conflict: true})},
-		{"sandbox met a conflict", web(t, one).tried("", pod.Attempt{Verb: fleet.Sandbox, Failures: 1, Last: now, Text: "port 80 is taken", Conflict: true})},
+		{"start met a conflict", web(t, one).box(fleet.Running).tried("web", pod.Attempt{Verb: fleet.Start, Image: "hello:1", Failures: 2, Last: now, Failure: pod.Failure{Text: "taken", Conflict: true}})},
+		{"sandbox met a conflict", web(t, one).tried("", pod.Attempt{Verb: fleet.Sandbox, Failures: 1, Last: now, Failure: pod.Failure{Text: "port 80 is taken", Conflict: true}})},
 		{"sandbox may be tried again", web(t, one).tried("", podTry(fleet.Sandbox, 3, 4*time.Second))},
 
 		{"config is missing", web(t, missing)},
@@ -315,9 +315,9 @@ func TestNext(t *testing.T) {
 		{"drain failed lately", web(t, one).drains(0).box(fleet.Running).has("web", "hello:1", fleet.Running).tried("", podTry(fleet.Teardown, 2, time.Second))},
 		{"drain to make room", web(t, one).drains(time.Minute, "hello:2", "proxy:2").box(fleet.Running).has("web", "hello:1", fleet.Running)},
 		{"drain to make room, one image cannot be had", web(t, one).drains(time.Minute, "hello:2", "proxy:2").box(fleet.Running).has("web", "hello:1", fleet.Running).
-			tried("n0", pod.Attempt{Verb: fleet.Pull, Image: "hello:2", Failures: 1, Last: now, Text: "no"})},
+			tried("n0", pod.Attempt{Verb: fleet.Pull, Image: "hello:2", Failures: 1, Last: now, Failure: pod.Failure{Text: "no"}})},
 		{"drain to make room for another image than the one that failed", web(t, one).drains(time.Minute, "hello:3").box(fleet.Running).has("web", "hello:1", fleet.Running).
-			tried("n0", pod.Attempt{Verb: fleet.Pull, Image: "hello:2", Failures: 1, Last: now, Text: "no"})},
+			tried("n0", pod.Attempt{Verb: fleet.Pull, Image: "hello:2", Failures: 1, Last: now, Failure: pod.Failure{Text: "no"}})},
 		{"drain to make room for what is never pulled", web(t, one).drains(time.Minute, "hello:2").edit(func(in *pod.Input) { in.Next[0].ImagePullPolicy = corev1.PullNever }).
 			box(fleet.Running).has("web", "hello:1", fleet.Running)},
 	}

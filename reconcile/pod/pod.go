@@ -1,16 +1,23 @@
 // Package pod decides what one pod needs next: a pure function of its slot, its spec, what was observed of
-// it, what was tried before, and now. It also resolves what a container is made from (environment,
-// arguments, volume files), so that the one who acts and the one who decides agree.
+// it, what its probes say, what was tried before, and now. It also resolves what a container is made from
+// (environment, arguments, volume files, user), so that the one who acts and the one who decides agree.
 //
 // It never acts, reads no clock and keeps nothing. All that it must remember over a restart of the agent
 // (attempts, backoff) is in labels of the containers it looks at; only failures that left nothing behind in
-// Podman are handed in as Attempts.
+// Podman, and what probes said, are handed in.
+//
+// A pod goes through these states, none of which is written down anywhere: each is read off what is there.
+//
+//	no sandbox, or a broken one   → make it anew; everything in it starts over
+//	initial containers            → one at a time, each to its end; sidecars among them until they are started
+//	containers                    → all of them, in their order; sidecars are kept running
+//	over                          → nothing is started any more; sidecars are stopped
+//	draining                      → hooks, containers, sidecars in reverse; then sandbox and folders go
 package pod
 
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -20,105 +27,21 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
-// Backoff is a series of waits: Start, then doubling up to Max.
-type Backoff struct{ Start, Max time.Duration }
-
-// The series of semantics 2.2 and 2.5, and a quicker one for what a machine refuses now and may allow soon.
-var (
-	CrashBackoff = Backoff{Start: 10 * time.Second, Max: 300 * time.Second}
-	ImageBackoff = Backoff{Start: 10 * time.Second, Max: 300 * time.Second}
-	hostBackoff  = Backoff{Start: time.Second, Max: 2 * time.Minute}
-)
-
-// after is the wait after the nth failure in a row.
-func (b Backoff) after(failures int) time.Duration {
-	wait := b.Start
-	for ; failures > 1 && wait < b.Max; failures-- {
-		wait *= 2
-	}
-	return min(wait, b.Max)
-}
-
-// next is the wait that follows a wait.
-func (b Backoff) next(wait time.Duration) time.Duration {
-	if wait <= 0 {
-		return b.Start
-	}
-	return min(2*wait, b.Max)
-}
-
-// Attempt is what failed the last times and left no trace in Podman.
-type Attempt struct {
-	Verb     fleet.Verb
-	Image    string // for Pull and Start: what it was tried with
-	Failures int    // in a row
-	Last     time.Time
-	Text     string // what went wrong, for people
-	Conflict bool   // a name or port was taken: whoever has it may let go soon
-}
-
-// NotBefore is when it may be tried again.
-func (a Attempt) NotBefore() time.Time {
-	series := hostBackoff
-	switch {
-	case a.Conflict:
-	case a.Verb == fleet.Pull:
-		series = ImageBackoff
-	case a.Verb == fleet.Start:
-		series = CrashBackoff
-	}
-	return a.Last.Add(series.after(a.Failures))
-}
-
-// Tries are what failed lately of one pod, by container, "" for the pod as a whole.
-type Tries map[string]Attempt
-
-// Failed returns the tries after a step failed. It counts up when the same was tried before.
-func (t Tries) Failed(s fleet.Step, text string, conflict bool, now time.Time) Tries {
-	a := Attempt{Verb: s.Verb, Image: s.Image, Failures: 1, Last: now, Text: text, Conflict: conflict}
-	if before := t[s.Container]; before.Verb == s.Verb && before.Image == s.Image {
-		a.Failures = before.Failures + 1
-	}
-	return t.with(s.Container, a)
-}
-
-// Worked returns the tries after a step went well. What failed before is forgotten when that very thing works,
-// or what it was for.
-func (t Tries) Worked(s fleet.Step, now time.Time) Tries {
-	before, failed := t[s.Container]
-	switch {
-	case s.Verb == fleet.Limit:
-		// Limits that do not show where they are read would be put back for ever: each time is waited for longer.
-		return t.with(s.Container, Attempt{Verb: s.Verb, Failures: before.Failures + 1, Last: now})
-	case failed && (before.Verb == s.Verb || s.Verb == fleet.Start || s.Verb == fleet.Sandbox):
-		t = maps.Clone(t)
-		delete(t, s.Container)
-	}
-	return t
-}
-
-func (t Tries) with(container string, a Attempt) Tries {
-	t = maps.Clone(t)
-	if t == nil {
-		t = Tries{}
-	}
-	t[container] = a
-	return t
-}
-
 // Input is all that Next looks at.
 type Input struct {
 	Slot     fleet.Slot
 	Spec     *corev1.Pod        // nil when the slot's template cannot be had
 	Observed *fleet.ObservedPod // nil when Podman has no such pod
+	Health   map[string]Health  // what probes say, by Podman's ID of the container
 	Volumes  fleet.Volumes      // what was written for the pod; nil when it has no folder
+	Claims   []fleet.ObservedClaim
 	Config   Config
 	Attempts Tries
 	Taken    map[string]bool    // names in Podman that are not ours
 	Blocked  string             // why the pod may not start yet; empty when it may
 	Next     []corev1.Container // what a draining pod makes room for
 	Busy     bool               // a chain for it is running
-	Address  string             // of the node
+	Place    Place
 	Now      time.Time
 }
 
@@ -128,6 +51,7 @@ type Result struct {
 	Status corev1.PodStatus
 	Gone   bool // nothing of the pod is left, and nothing should be
 	Late   bool // something of it is not as wanted and is waited out, though all may look well
+	Probes []Probe
 	Notes  []string
 	WakeAt time.Time // zero: nothing here changes by time alone
 }
@@ -152,9 +76,11 @@ func sandboxOf(o *fleet.ObservedPod) sandbox {
 	}
 }
 
-// Next decides the steps that bring the pod nearer to its slot's goal, and says how the pod is.
+// Next decides the steps that bring the pod nearer to its slot's goal, says which probes should be running, and how
+// the pod is.
 func Next(in Input) Result {
 	n := &next{Input: in}
+	n.Observed = asEnded(in.Observed)
 	switch {
 	case in.Slot.Goal == fleet.Drain:
 		n.drain()
@@ -164,12 +90,34 @@ func Next(in Input) Result {
 	default:
 		n.run()
 	}
-	n.result.Status = status(in, n.waiting)
+	n.result.Status = status(n.Input, n.waiting)
+	n.result.Probes = n.allProbes()
 	if in.Busy {
 		n.result.Steps = nil
 	}
 	return n.result
 }
+
+// asEnded is a pod as it is after its machine went down under it: Podman shows containers that ran as created
+// again, and does not know how they ended. Kubernetes says 137 of such.
+func asEnded(o *fleet.ObservedPod) *fleet.ObservedPod {
+	lost := func(c fleet.ObservedContainer) bool { return c.State == fleet.Created && !c.Started.IsZero() }
+	if sandboxOf(o) != broken || !slices.ContainsFunc(o.Containers, lost) {
+		return o
+	}
+	ended := *o
+	ended.Containers = slices.Clone(o.Containers)
+	for i := range ended.Containers {
+		if c := &ended.Containers[i]; lost(*c) {
+			c.State, c.ExitCode, c.Finished = fleet.Exited, lostCode, c.Started
+			c.Message = "how it ended is not known: the machine went down"
+		}
+	}
+	return &ended
+}
+
+// lostCode stands for the exit code of a container that ended unseen.
+const lostCode = 137
 
 // next gathers a Result.
 type next struct {
@@ -199,16 +147,21 @@ func (n *next) step(s fleet.Step) {
 
 // run: the pod should run.
 func (n *next) run() {
-	box := sandboxOf(n.Observed)
-	var starts []fleet.Step
-	for i := range n.Spec.Spec.Containers {
-		starts = append(starts, n.container(&n.Spec.Spec.Containers[i], box)...)
+	if deadline, set := n.deadline(); set && n.Now.Before(deadline) {
+		n.wake(deadline)
 	}
+	if n.over() {
+		n.settle()
+		return
+	}
+	box := sandboxOf(n.Observed)
+	n.noteUnready()
+	starts := n.stage(box)
 	starting := slices.ContainsFunc(starts, func(s fleet.Step) bool { return s.Verb == fleet.Start })
 	if box != alive && !starting {
 		return // no sandbox for its own sake
 	}
-	content, err := volumesWanted(n.Spec, n.Config)
+	content, err := n.volumesWanted()
 	if err != nil {
 		n.result.Late = true
 		n.holdAll(err.Error())
@@ -222,14 +175,16 @@ func (n *next) run() {
 	if box != alive && !n.mayBuild() {
 		return
 	}
-	if box == broken {
-		n.step(fleet.Step{Verb: fleet.Teardown, ID: n.Observed.ID, Why: "its infra container died"})
-	}
 	if box == alive && n.Observed.Infra == fleet.Paused {
 		if n.tried("") {
 			n.step(fleet.Step{Verb: fleet.Unpause, ID: n.Observed.ID, Why: "the whole pod was paused"})
 		}
 		return
+	}
+	var past map[string]fleet.PastRun
+	if box == broken {
+		past = n.past()
+		n.step(fleet.Step{Verb: fleet.Teardown, ID: n.Observed.ID, Why: "its infra container died"})
 	}
 	switch {
 	case !stale:
@@ -239,11 +194,32 @@ func (n *next) run() {
 		starts = withoutStarts(starts)
 	}
 	if box != alive {
-		n.step(fleet.Step{Verb: fleet.Sandbox})
+		n.step(fleet.Step{Verb: fleet.Sandbox, Past: past})
 	}
 	for _, s := range starts {
 		n.step(s)
 	}
+}
+
+// past is what a new sandbox should remember of the containers in the one it replaces.
+func (n *next) past() map[string]fleet.PastRun {
+	var past map[string]fleet.PastRun
+	for _, u := range n.units() {
+		run, ran := n.Observed.Past[u.Name]
+		if list := n.generations(u.Name); len(list) > 0 && list[0].ID != "" {
+			last := list[0]
+			run, ran = fleet.PastRun{
+				Attempt: last.Attempt, Backoff: backoffOf(u.Container, last), Succeeded: last.State == fleet.Exited && last.ExitCode == 0,
+			}, true
+		}
+		if ran {
+			if past == nil {
+				past = map[string]fleet.PastRun{}
+			}
+			past[u.Name] = run
+		}
+	}
+	return past
 }
 
 // withoutStarts leaves out all steps on containers that would be started in the end: a container that cannot
@@ -274,8 +250,8 @@ func (n *next) mayBuild() bool {
 		return false
 	}
 	names := []string{fleet.PodmanPod(n.Slot.Pod)}
-	for i := range n.Spec.Spec.Containers {
-		names = append(names, fleet.PodmanContainer(n.Slot.Pod, n.Spec.Spec.Containers[i].Name))
+	for _, u := range n.units() {
+		names = append(names, fleet.PodmanContainer(n.Slot.Pod, u.Name))
 	}
 	for _, name := range names {
 		if n.Taken[name] {
@@ -305,11 +281,7 @@ func (n *next) tried(container string) bool {
 		n.note("%s failed %d times, not tried again before %s: %s", a.Verb, a.Failures, again, a.Text)
 		return false
 	}
-	reason := "RunContainerError"
-	if a.Verb == fleet.Pull {
-		reason = "ImagePullBackOff"
-	}
-	n.wait(container, reason, "%s", a.Text)
+	n.wait(container, a.reason(), "%s", a.Text)
 	n.note("container %s: %s failed %d times, not tried again before %s: %s", container, a.Verb, a.Failures, again, a.Text)
 	return false
 }
@@ -327,18 +299,21 @@ func (n *next) holdAll(text string) {
 	if n.Spec == nil {
 		return // a pod that drains without its template
 	}
-	for i := range n.Spec.Spec.Containers {
-		n.wait(n.Spec.Spec.Containers[i].Name, "ContainerCreating", "%s", text)
+	for _, u := range n.units() {
+		if len(n.generations(u.Name)) == 0 {
+			n.wait(u.Name, creating, "%s", text)
+		}
 	}
 }
 
-// generations are the containers in Podman that stand or stood for one container, newest first.
-func generations(o *fleet.ObservedPod, name string) []fleet.ObservedContainer {
-	if o == nil {
+// generations are the containers in Podman that stand or stood for one container, newest first. One that
+// had succeeded before the sandbox was made anew, and is not to run again for that, is there without an ID.
+func (in *Input) generations(name string) []fleet.ObservedContainer {
+	if in.Observed == nil {
 		return nil
 	}
 	var list []fleet.ObservedContainer
-	for _, c := range o.Containers {
+	for _, c := range in.Observed.Containers {
 		if c.Name == name {
 			list = append(list, c)
 		}
@@ -346,76 +321,10 @@ func generations(o *fleet.ObservedPod, name string) []fleet.ObservedContainer {
 	slices.SortFunc(list, func(a, b fleet.ObservedContainer) int {
 		return cmp.Or(cmp.Compare(b.Attempt, a.Attempt), b.Created.Compare(a.Created), cmp.Compare(b.ID, a.ID))
 	})
+	if run := in.Observed.Past[name]; len(list) == 0 && run.Succeeded && in.skipsWhatSucceeded(name) {
+		list = append(list, fleet.ObservedContainer{
+			Name: name, State: fleet.Exited, Attempt: run.Attempt, Started: in.Slot.Created, Finished: in.Slot.Created,
+		})
+	}
 	return list
-}
-
-// drain: the pod should stop within its grace period and be removed.
-func (n *next) drain() {
-	if n.Observed == nil {
-		switch {
-		case n.Volumes != nil && n.tried(""):
-			n.step(fleet.Step{Verb: fleet.Clean})
-		case n.Volumes != nil:
-		case !n.Busy:
-			n.result.Gone = true
-		}
-		return
-	}
-	switch n.Attempts[""].Verb {
-	case fleet.Stop, fleet.Teardown, fleet.Clean: // what kept it from starting does not keep it from going
-		if !n.tried("") {
-			return
-		}
-	}
-	n.fetchSuccessors()
-	for _, c := range n.Observed.Containers {
-		if c.State == fleet.Paused {
-			n.step(fleet.Step{Verb: fleet.Unpause, Container: c.Name, ID: c.ID, Why: "a frozen process cannot stop"})
-		}
-	}
-	if slices.ContainsFunc(n.Observed.Containers, func(c fleet.ObservedContainer) bool {
-		// One that is stopping was told to by an agent before us: its grace goes on.
-		return c.State == fleet.Running || c.State == fleet.Paused || c.State == fleet.Stopping
-	}) {
-		n.step(fleet.Step{Verb: fleet.Stop, ID: n.Observed.ID, Grace: n.grace()})
-	}
-	n.step(fleet.Step{Verb: fleet.Teardown, ID: n.Observed.ID})
-	n.step(fleet.Step{Verb: fleet.Clean})
-}
-
-// fetchSuccessors pulls the images of what the pod makes room for. One that cannot be had holds nobody up:
-// Kubernetes would have stopped the pod without asking.
-func (n *next) fetchSuccessors() {
-	for i := range n.Next {
-		c := &n.Next[i]
-		if a, failed := n.Attempts[c.Name]; failed && a.Verb == fleet.Pull && a.Image == c.Image {
-			continue
-		}
-		if c.ImagePullPolicy != corev1.PullNever {
-			n.step(fleet.Step{
-				Verb: fleet.Pull, Container: c.Name, Image: c.Image, Policy: corev1.PullIfNotPresent,
-				Why: "before the pod makes room for it",
-			})
-		}
-	}
-}
-
-// leastGrace is what a process gets to end by itself, however late it is.
-const leastGrace = 2 * time.Second
-
-// grace is what is left of the pod's grace period. A pod that waited for its successor's image has all of
-// it: it was not told to stop before.
-func (n *next) grace() time.Duration {
-	grace := 30 * time.Second
-	if n.Spec != nil && n.Spec.Spec.TerminationGracePeriodSeconds != nil {
-		grace = time.Duration(*n.Spec.Spec.TerminationGracePeriodSeconds) * time.Second
-	}
-	if grace <= 0 {
-		return time.Second // forced: Kubernetes' effective minimum
-	}
-	if len(n.Slot.Next) > 0 {
-		return grace
-	}
-	left := grace - n.Now.Sub(n.Slot.Drained)
-	return max(min(left, grace), leastGrace).Round(time.Second)
 }

@@ -97,7 +97,7 @@ func TestNotBefore(t *testing.T) {
 	}{
 		{"pull", pod.Attempt{Verb: fleet.Pull}, []int{10, 20, 40, 80, 160, 300, 300, 300, 300}},
 		{"start", pod.Attempt{Verb: fleet.Start}, []int{10, 20, 40, 80, 160, 300, 300, 300, 300}},
-		{"start with a conflict", pod.Attempt{Verb: fleet.Start, Conflict: true}, []int{1, 2, 4, 8, 16, 32, 64, 120, 120}},
+		{"start with a conflict", pod.Attempt{Verb: fleet.Start, Failure: pod.Failure{Conflict: true}}, []int{1, 2, 4, 8, 16, 32, 64, 120, 120}},
 		{"sandbox", pod.Attempt{Verb: fleet.Sandbox}, []int{1, 2, 4, 8, 16, 32, 64, 120, 120}},
 		{"teardown", pod.Attempt{Verb: fleet.Teardown}, []int{1, 2, 4, 8, 16, 32, 64, 120, 120}},
 	} {
@@ -123,7 +123,7 @@ func TestGrace(t *testing.T) {
 		{"never less than 2 s", `{terminationGracePeriodSeconds: 60, containers: [{name: web}]}`, 59 * time.Second, nil, 2 * time.Second},
 		{"never less than 2 s, long after", `{terminationGracePeriodSeconds: 60, containers: [{name: web}]}`, time.Hour, nil, 2 * time.Second},
 		{"1 is 2", `{terminationGracePeriodSeconds: 1, containers: [{name: web}]}`, 0, nil, 2 * time.Second},
-		{"0 is force", `{terminationGracePeriodSeconds: 0, containers: [{name: web}]}`, 0, nil, time.Second},
+		{"0 is 2 s, too", `{terminationGracePeriodSeconds: 0, containers: [{name: web}]}`, 0, nil, 2 * time.Second},
 		{"never longer, whatever the clock", `{terminationGracePeriodSeconds: 60, containers: [{name: web}]}`, -time.Hour, nil, time.Minute},
 		{"all of it after a pull", `{terminationGracePeriodSeconds: 60, containers: [{name: web}]}`, time.Hour, []string{"hello:2"}, time.Minute},
 	} {
@@ -181,7 +181,7 @@ func TestStatus(t *testing.T) {
 		{"one failed, one runs, Never", never, cs{end("a", 1), run("b")}, fleet.Run, fleet.Running, corev1.PodRunning, "False", "ContainersNotReady", now, "False"},
 		{"being deleted", always, cs{run("a", at(20*time.Second)), run("b", at(10*time.Second))}, fleet.Drain, fleet.Running, corev1.PodRunning, "False", "PodDeleting", now, "True"},
 		{"the whole pod is frozen", always, cs{run("a"), run("b")}, fleet.Run, fleet.Paused, corev1.PodRunning, "True", "", now.Add(-time.Minute), "True"},
-		{"the sandbox died under them", always, cs{run("a"), run("b")}, fleet.Run, fleet.Exited, corev1.PodPending, "False", "ContainersNotReady", born, "False"},
+		{"the sandbox died under them", always, cs{run("a"), run("b")}, fleet.Run, fleet.Exited, corev1.PodRunning, "False", "ContainersNotReady", born, "False"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := web(t, test.spec).box(test.infra)

@@ -1,7 +1,8 @@
 package pod
 
 import (
-	"slices"
+	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,71 +11,111 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
+// Why a container waits that was never made, in Kubernetes' words.
+const (
+	creating     = "ContainerCreating"
+	initializing = "PodInitializing" // the initial containers are not done
+)
+
 // status is the pod as Kubernetes would show it (semantics 2.3).
 func status(in Input, waiting map[string]corev1.ContainerStateWaiting) corev1.PodStatus {
-	s := corev1.PodStatus{HostIP: in.Address, QOSClass: qos(in.Spec)}
+	s := corev1.PodStatus{HostIP: in.Place.Address}
 	if !in.Slot.Created.IsZero() {
 		s.StartTime = &metav1.Time{Time: in.Slot.Created}
 	}
-	box := sandboxOf(in.Observed)
-	if in.Observed != nil {
-		for i, ip := range in.Observed.IPs {
-			if i == 0 {
-				s.PodIP = ip.String()
+	s.PodIPs = in.podIPs()
+	if len(s.PodIPs) > 0 {
+		s.PodIP = s.PodIPs[0].IP
+	}
+	if in.Spec == nil {
+		statusUnknown(in, &s)
+		return s
+	}
+	s.QOSClass = QOSClass(in.Spec)
+	initialized := in.initialized()
+	for _, u := range in.units() {
+		why := waiting[u.Name]
+		if why.Reason == "" {
+			why.Reason = creating
+			if len(in.Spec.Spec.InitContainers) > 0 && !initialized {
+				why.Reason = initializing
 			}
-			s.PodIPs = append(s.PodIPs, corev1.PodIP{IP: ip.String()})
+		}
+		c := in.containerStatus(u, why)
+		if u.role == main {
+			s.ContainerStatuses = append(s.ContainerStatuses, c)
+		} else {
+			s.InitContainerStatuses = append(s.InitContainerStatuses, c)
 		}
 	}
-	for _, c := range containersOf(in) {
-		s.ContainerStatuses = append(s.ContainerStatuses, containerStatus(&c, generations(in.Observed, c.Name), box, waiting[c.Name]))
+	s.Phase = in.phase(s)
+	if s.Phase == corev1.PodFailed && in.overdue() {
+		s.Reason = "DeadlineExceeded"
+		s.Message = "Pod was active on the node longer than the specified deadline"
 	}
-	policy := corev1.RestartPolicyAlways
-	if in.Spec != nil {
-		policy = in.Spec.Spec.RestartPolicy
-	}
-	s.Phase = phase(s.ContainerStatuses, policy)
-	s.Conditions = conditions(in, s)
+	s.Conditions = in.conditions(s)
 	return s
 }
 
-// containersOf are the containers the pod should have; without a spec, those it is seen to have.
-func containersOf(in Input) []corev1.Container {
-	if in.Spec != nil {
-		return in.Spec.Spec.Containers
-	}
-	var list []corev1.Container
+// statusUnknown is the status of a pod whose template is not to be had: its containers are those it is seen to have.
+func statusUnknown(in Input, s *corev1.PodStatus) {
+	var spec corev1.Pod
 	if in.Observed != nil {
 		for _, o := range in.Observed.Containers {
-			if !slices.ContainsFunc(list, func(c corev1.Container) bool { return c.Name == o.Name }) {
-				list = append(list, corev1.Container{Name: o.Name, Image: o.Image})
+			if Container(&spec, o.Name) == nil {
+				spec.Spec.Containers = append(spec.Spec.Containers, corev1.Container{Name: o.Name, Image: o.Image})
 			}
 		}
 	}
-	return list
+	spec.Spec.RestartPolicy = corev1.RestartPolicyAlways
+	in.Spec = &spec
+	known := status(in, nil)
+	known.QOSClass = ""
+	*s = known
 }
 
-func containerStatus(c *corev1.Container, past []fleet.ObservedContainer, box sandbox, waiting corev1.ContainerStateWaiting) corev1.ContainerStatus {
-	s := corev1.ContainerStatus{Name: c.Name, Image: c.Image, Started: new(bool)}
-	if waiting.Reason == "" {
-		waiting.Reason = "ContainerCreating"
+func (in *Input) podIPs() []corev1.PodIP {
+	if in.Observed == nil {
+		return nil
 	}
+	if in.Spec != nil && in.Spec.Spec.HostNetwork {
+		return []corev1.PodIP{{IP: in.podAddress()}}
+	}
+	var ips []corev1.PodIP
+	for _, ip := range in.Observed.IPs {
+		ips = append(ips, corev1.PodIP{IP: ip.String()})
+	}
+	return ips
+}
+
+func (in *Input) containerStatus(u unit, waiting corev1.ContainerStateWaiting) corev1.ContainerStatus {
+	s := corev1.ContainerStatus{Name: u.Name, Image: u.Image, Started: new(bool)}
+	past := in.generations(u.Name)
 	if len(past) == 0 {
 		s.State.Waiting = &waiting
+		if in.Observed != nil {
+			s.RestartCount = int32(in.Observed.Past[u.Name].Attempt)
+		}
 		return s
 	}
 	now := past[0]
-	s.Image, s.ImageID, s.ContainerID = now.Image, now.ImageID, "podman://"+now.ID
 	s.RestartCount = int32(now.Attempt)
+	if now.ID != "" {
+		s.Image, s.ImageID, s.ContainerID = now.Image, now.ImageID, containerID(now)
+	}
 	if old := predecessor(past); old != nil && !old.Started.IsZero() {
 		s.LastTerminationState.Terminated = terminated(*old)
 	}
+	explained := waiting.Reason != creating && waiting.Reason != initializing
 	switch {
-	case box == alive && (now.State == fleet.Running || now.State == fleet.Paused || now.State == fleet.Stopping):
+	case lives(now):
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.Time{Time: now.Started}}
-		s.Ready = now.State == fleet.Running // a frozen or ending process serves nobody
-		*s.Started = true
-	case now.State == fleet.Exited && waiting.Reason == "ContainerCreating":
+		*s.Started = started(u.Container, in.health(now))
+		// A frozen or ending process serves nobody, nor does one that its network went away from.
+		s.Ready = now.State == fleet.Running && sandboxOf(in.Observed) == alive && in.serves(u, now)
+	case now.State == fleet.Exited && !explained:
 		s.State.Terminated = terminated(now)
+		s.Ready = u.role == initial && now.ExitCode == 0
 	default:
 		if now.State == fleet.Exited {
 			s.LastTerminationState.Terminated = terminated(now)
@@ -84,108 +125,143 @@ func containerStatus(c *corev1.Container, past []fleet.ObservedContainer, box sa
 	return s
 }
 
+// serves reports whether a running container is ready.
+func (in *Input) serves(u unit, now fleet.ObservedContainer) bool {
+	h := in.health(now)
+	return u.role != initial && started(u.Container, h) && (u.ReadinessProbe == nil || h[Readiness].Verdict == Passed)
+}
+
+func containerID(c fleet.ObservedContainer) string { return "podman://" + c.ID }
+
 func terminated(c fleet.ObservedContainer) *corev1.ContainerStateTerminated {
 	t := &corev1.ContainerStateTerminated{
-		ExitCode: c.ExitCode, Reason: "Completed", ContainerID: "podman://" + c.ID,
+		ExitCode: c.ExitCode, Reason: "Completed", Message: c.Message, ContainerID: containerID(c),
 		StartedAt: metav1.Time{Time: c.Started}, FinishedAt: metav1.Time{Time: c.Finished},
 	}
-	if c.ExitCode != 0 {
+	switch {
+	case c.OutOfMemory:
+		t.Reason = "OOMKilled"
+	case c.ExitCode != 0:
 		t.Reason = "Error"
 	}
 	return t
 }
 
-func phase(containers []corev1.ContainerStatus, policy corev1.RestartPolicy) corev1.PodPhase {
-	var running, never, failed, ended int
-	for _, c := range containers {
-		switch {
-		case c.State.Running != nil:
-			running++
-		case c.State.Terminated != nil:
-			ended++
-			if c.State.Terminated.ExitCode != 0 {
-				failed++
-			}
-		case c.LastTerminationState.Terminated == nil:
-			never++
-		}
-	}
-	switch {
-	case never > 0 || len(containers) == 0:
-		return corev1.PodPending
-	case running > 0 || ended < len(containers) || policy == corev1.RestartPolicyAlways:
-		return corev1.PodRunning
-	case failed == 0:
-		return corev1.PodSucceeded
-	case policy == corev1.RestartPolicyNever:
-		return corev1.PodFailed
-	default:
-		return corev1.PodRunning
-	}
-}
-
-func conditions(in Input, s corev1.PodStatus) []corev1.PodCondition {
+// conditions are the pod's, in the order in which they come true.
+func (in *Input) conditions(s corev1.PodStatus) []corev1.PodCondition {
 	created := metav1.Time{Time: in.Slot.Created}
-	ready := corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse, Reason: "ContainersNotReady"}
-	var since, until time.Time
-	all := len(s.ContainerStatuses) > 0
-	for _, c := range s.ContainerStatuses {
-		all = all && c.Ready
-		if c.State.Running != nil && c.State.Running.StartedAt.After(since) {
-			since = c.State.Running.StartedAt.Time
+	containers := in.containersReady(s)
+	ready := containers
+	ready.Type = corev1.PodReady
+	if gates := in.Spec.Spec.ReadinessGates; ready.Status == corev1.ConditionTrue && len(gates) > 0 {
+		var missing []string // nothing here sets conditions of other people's
+		for _, g := range gates {
+			missing = append(missing, fmt.Sprintf("corresponding condition of pod readiness gate %q does not exist.", g.ConditionType))
 		}
-		for _, t := range []*corev1.ContainerStateTerminated{c.State.Terminated, c.LastTerminationState.Terminated} {
-			if t != nil && !c.Ready && t.FinishedAt.After(until) {
-				until = t.FinishedAt.Time
-			}
-		}
-	}
-	ready.LastTransitionTime = metav1.Time{Time: until}
-	if until.IsZero() {
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "ReadinessGatesNotReady", strings.Join(missing, ", ")
 		ready.LastTransitionTime = created
 	}
-	switch {
-	case s.Phase == corev1.PodSucceeded:
-		ready.Reason = "PodCompleted"
-	case s.Phase == corev1.PodFailed:
-		ready.Reason = "PodFailed"
-	case all:
-		ready.Status, ready.Reason = corev1.ConditionTrue, ""
-		ready.LastTransitionTime = metav1.Time{Time: since}
-	}
-	containers := ready
-	containers.Type = corev1.ContainersReady
 	if in.Slot.Goal == fleet.Drain { // a pod that is being deleted is ready no more, at once
-		ready.Status, ready.Reason, ready.LastTransitionTime = corev1.ConditionFalse, "PodDeleting", metav1.Time{Time: in.Slot.Drained}
+		ready.Status, ready.Reason, ready.Message = corev1.ConditionFalse, "PodDeleting", ""
+		ready.LastTransitionTime = metav1.Time{Time: in.Slot.Drained}
 	}
 	return []corev1.PodCondition{
 		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: created},
-		{Type: corev1.PodInitialized, Status: corev1.ConditionTrue, LastTransitionTime: created},
-		containers, ready,
+		in.initializedCondition(s), containers, ready,
 	}
 }
 
-// qos is the pod's class (semantics 2.9).
-func qos(spec *corev1.Pod) corev1.PodQOSClass {
-	if spec == nil {
-		return ""
+func (in *Input) initializedCondition(s corev1.PodStatus) corev1.PodCondition {
+	c := corev1.PodCondition{Type: corev1.PodInitialized, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Time{Time: in.Slot.Created}}
+	if s.Phase == corev1.PodSucceeded {
+		c.Reason = "PodCompleted"
 	}
-	guaranteed, set := true, false
-	for i := range spec.Spec.Containers {
-		r := spec.Spec.Containers[i].Resources
-		for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
-			request, asked := r.Requests[name]
-			limit, limited := r.Limits[name]
-			set = set || (asked && !request.IsZero()) || (limited && !limit.IsZero())
-			guaranteed = guaranteed && limited && !limit.IsZero() && (!asked || request.Cmp(limit) == 0)
+	var incomplete []string
+	units := in.units()
+	for i, is := range s.InitContainerStatuses {
+		switch {
+		case units[i].role == initial && is.State.Terminated != nil && is.State.Terminated.ExitCode == 0:
+			if end := is.State.Terminated.FinishedAt; end.After(c.LastTransitionTime.Time) {
+				c.LastTransitionTime = end
+			}
+		case units[i].role == sidecar && *is.Started:
+		default:
+			incomplete = append(incomplete, is.Name)
 		}
 	}
-	switch {
-	case guaranteed:
-		return corev1.PodQOSGuaranteed
-	case set:
-		return corev1.PodQOSBurstable
-	default:
-		return corev1.PodQOSBestEffort
+	if len(incomplete) > 0 && !in.initialized() {
+		c.Status, c.Reason = corev1.ConditionFalse, "ContainersNotInitialized"
+		c.Message = fmt.Sprintf("containers with incomplete status: %v", incomplete)
+		c.LastTransitionTime = metav1.Time{Time: in.Slot.Created}
 	}
+	return c
+}
+
+// containersReady is the condition that all containers are ready, sidecars among them. It turned when the last one
+// became so, or when the last of those that are not ceased to be.
+func (in *Input) containersReady(s corev1.PodStatus) corev1.PodCondition {
+	c := corev1.PodCondition{Type: corev1.ContainersReady, Status: corev1.ConditionFalse, Reason: "ContainersNotReady"}
+	units := in.units()
+	var unready []string
+	var since, until time.Time
+	all := append(append([]corev1.ContainerStatus(nil), s.InitContainerStatuses...), s.ContainerStatuses...)
+	for i := range all {
+		if units[i].role == initial {
+			continue
+		}
+		turned := in.turned(units[i], all[i])
+		if !all[i].Ready {
+			unready = append(unready, all[i].Name)
+			until = later(until, turned)
+			continue
+		}
+		since = later(since, turned)
+	}
+	if until.IsZero() {
+		until = in.Slot.Created
+	}
+	c.LastTransitionTime = metav1.Time{Time: until}
+	switch {
+	case s.Phase == corev1.PodSucceeded:
+		c.Reason = "PodCompleted"
+	case s.Phase == corev1.PodFailed:
+		c.Reason = "PodFailed"
+	case len(unready) > 0 || len(s.ContainerStatuses) == 0:
+		c.Message = fmt.Sprintf("containers with unready status: %v", unready)
+	default:
+		c.Status, c.Reason = corev1.ConditionTrue, ""
+		c.LastTransitionTime = metav1.Time{Time: since}
+	}
+	return c
+}
+
+// turned is when a container became ready, or ceased to be.
+func (in *Input) turned(u unit, s corev1.ContainerStatus) time.Time {
+	var at time.Time
+	for _, t := range []*corev1.ContainerStateTerminated{s.State.Terminated, s.LastTerminationState.Terminated} {
+		if t != nil && !s.Ready {
+			at = later(at, t.FinishedAt.Time)
+		}
+	}
+	if s.State.Running == nil {
+		return at
+	}
+	if s.Ready {
+		at = s.State.Running.StartedAt.Time
+	}
+	h := in.health(in.generations(u.Name)[0])
+	if u.StartupProbe != nil {
+		at = later(at, h[Startup].Since)
+	}
+	if u.ReadinessProbe != nil {
+		at = later(at, h[Readiness].Since)
+	}
+	return at
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }

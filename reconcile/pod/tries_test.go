@@ -43,7 +43,7 @@ func TestTries(t *testing.T) {
 			var tries pod.Tries
 			for _, e := range c.events {
 				if e.fail {
-					tries = tries.Failed(e.step, "no", false, at)
+					tries = tries.Failed(e.step, pod.Failure{Text: "no"}, at)
 				} else {
 					tries = tries.Worked(e.step, at)
 				}
@@ -62,8 +62,8 @@ func TestTries(t *testing.T) {
 // TestTriesAreValues: who was given tries sees no later ones.
 func TestTriesAreValues(t *testing.T) {
 	step := fleet.Step{Verb: fleet.Pull, Container: "a", Image: "x:1"}
-	one := pod.Tries(nil).Failed(step, "no", false, time.Unix(1, 0))
-	two := one.Failed(step, "no", false, time.Unix(2, 0))
+	one := pod.Tries(nil).Failed(step, pod.Failure{Text: "no"}, time.Unix(1, 0))
+	two := one.Failed(step, pod.Failure{Text: "no"}, time.Unix(2, 0))
 	three := two.Worked(step, time.Unix(3, 0))
 	if one["a"].Failures != 1 || two["a"].Failures != 2 || len(three) != 0 {
 		t.Errorf("one %v, two %v, three %v", one, two, three)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skerry-dev/skerry/fleet"
@@ -46,7 +47,7 @@ func TestFiles(t *testing.T) {
 		{name: "not ours to write", volume: `emptyDir: {}`, err: "not one the agent writes"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got, err := pod.Files("shop", decode[corev1.Volume](t, test.volume), settings)
+			got, err := pod.Files(subject(), decode[corev1.Volume](t, test.volume), settings, pod.Place{Allocatable: machine})
 			if test.err != "" {
 				if err == nil || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), "hunter2") {
 					t.Fatalf("error %v, want %q", err, test.err)
@@ -101,3 +102,20 @@ func TestContentHash(t *testing.T) {
 		t.Errorf("the hash of one file is now %s", got)
 	}
 }
+
+// subject is a pod that volumes are written for.
+func subject() *corev1.Pod {
+	limit := corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("64Mi")}
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "shop", Name: "web-1", UID: "uid-1",
+			Labels: map[string]string{"app": "web", "a": `quo"te`}, Annotations: map[string]string{"note": "two\nlines"},
+		},
+		Spec: corev1.PodSpec{
+			Containers:     []corev1.Container{{Name: "web", Resources: corev1.ResourceRequirements{Limits: limit}}},
+			InitContainers: []corev1.Container{{Name: "first"}},
+		},
+	}
+}
+
+var machine = corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi"), corev1.ResourceCPU: resource.MustParse("4")}

@@ -24,6 +24,10 @@ var (
 	ErrConflict = errors.New("taken")
 	// ErrUnavailable: Podman cannot be reached. It says nothing about the thing that was asked for.
 	ErrUnavailable = errors.New("podman cannot be reached")
+	// ErrNeverPulled: an image is not there, and may not be pulled.
+	ErrNeverPulled = errors.New("the image is not on this node, and its pull policy is Never")
+	// ErrImageName: that is no name of an image.
+	ErrImageName = errors.New("not a valid image name")
 )
 
 // Pods makes and removes sandboxes. Safe for concurrent use on different pods.
@@ -53,11 +57,89 @@ type Containers interface {
 	LimitContainer(ctx context.Context, id string, limits fleet.Limits) error
 }
 
-// Images has images.
+// Execs runs further processes in containers. Safe for concurrent use.
+type Execs interface {
+	// Exec runs a command in a running container, without a shell and without a terminal, and returns its exit code
+	// and the first 10 KiB of what it wrote. A command that is not there has code 126 or 127, as in a shell. When ctx
+	// ends first, the process and all that it started are killed before Exec returns ctx's error.
+	Exec(ctx context.Context, container string, command []string) (code int, output []byte, err error)
+}
+
+// Images has images. Safe for concurrent use.
 type Images interface {
 	// Pull makes sure of an image by the rules of Kubernetes' policies: Always asks the registry, Never only
-	// looks, IfNotPresent does what is needed. It blocks for as long as a transfer takes.
-	Pull(ctx context.Context, image string, policy corev1.PullPolicy) error
+	// looks, IfNotPresent does what is needed. It blocks for as long as a transfer takes. Callers that want the
+	// same image at the same time share one transfer, which ends when the last of them is gone.
+	Pull(ctx context.Context, p Pull) error
+	// ImageUser is whom an image's process runs as by itself, as the image says it: a number or a name, perhaps
+	// with a group behind a colon; empty for root.
+	ImageUser(ctx context.Context, image string) (string, error)
+}
+
+// Claims keeps what outlives pods: named volumes of Podman. Safe for concurrent use on different claims.
+type Claims interface {
+	// CreateClaim makes sure of a claim's volume and returns the folder. A volume of that name that is somebody
+	// else's is ErrConflict.
+	CreateClaim(ctx context.Context, c Claim) (path string, err error)
+	// RemoveClaim removes a volume with what is in it. One that a container has is ErrConflict, one that does not
+	// exist no error.
+	RemoveClaim(ctx context.Context, name string) error
+}
+
+// Prober asks containers how they are, and runs what they want done in their lives. Safe for concurrent use;
+// no call delays another.
+type Prober interface {
+	// Probe asks once. What the container fails, not answering until ctx's deadline among it, is a Verdict; an error
+	// is a failing of the prober and says nothing about the container.
+	Probe(ctx context.Context, p Probe) (Verdict, error)
+	// Hook runs a postStart or preStop handler to its end. A command's exit code other than 0 is an error; what an
+	// HTTP server answers is not.
+	Hook(ctx context.Context, h Hook) error
+}
+
+// Probe is one question to a container.
+type Probe struct {
+	Container string // Podman's ID
+	Address   string // of its pod, for what is asked over the network and names no host
+	Handler   corev1.ProbeHandler
+	Ports     []corev1.ContainerPort // what named ports of the handler stand for
+}
+
+// Verdict is an answer.
+type Verdict struct {
+	Well bool
+	Text string // one line for people: why it is not well, or what is odd about it
+}
+
+// Hook is what a container wants done.
+type Hook struct {
+	Container string // Podman's ID
+	Address   string // of its pod
+	Handler   corev1.LifecycleHandler
+	Ports     []corev1.ContainerPort
+}
+
+// Pull is an image to have.
+type Pull struct {
+	Image  string
+	Policy corev1.PullPolicy
+	// Logins are tried one after another, until the registry takes one. Without any it is asked as anybody.
+	Logins []Login
+	// Progress, if not nil, is told how many bytes of how many have come, now and then and from another
+	// goroutine. total grows while more of the image gets known.
+	Progress func(done, total int64)
+}
+
+// Login is who one is for a registry. It is never printed or logged.
+type Login struct {
+	Username, Password string
+	IdentityToken      string // instead of a password
+}
+
+// Claim is a volume to keep.
+type Claim struct {
+	Name   string // in Podman
+	Labels map[string]string
 }
 
 // Watcher looks at the machine.
@@ -70,30 +152,60 @@ type Watcher interface {
 	Watch(ctx context.Context, ready func(), changed func(uid string)) error
 }
 
-// Volumes keeps the folders that live and die with a pod. Files that are secret, and scratch in memory, lie
-// on tmpfs only. Safe for concurrent use on different pods.
+// Volumes is all that pods see of the machine's files, but for claims.
 type Volumes interface {
+	Folders
+	Paths
+}
+
+// Folders keeps what lives and dies with a pod. Files that are secret, and scratch in memory, lie on tmpfs
+// only. Safe for concurrent use on different pods.
+type Folders interface {
 	// Path is where a volume lies. It does not look whether it does.
 	Path(uid, volume string, memory bool) string
-	// Write puts files into a written volume, all at once: a reader sees the old set or the new, never a mix.
-	// Content is what List will say of it. Writing what lies there already changes nothing.
-	Write(uid, volume string, secret bool, files []fleet.File, content fleet.Hash) error
+	// Write makes w's files the content of a written volume, all at once: a reader sees the old set or the new,
+	// never a mix. Writing what lies there already changes nothing.
+	Write(uid, volume string, w Written) error
 	// Scratch makes an empty folder that anyone may write to. What is there already is kept. limit is in
 	// bytes and holds for memory; 0 is no limit.
 	Scratch(uid, volume string, memory bool, limit int64) error
-	// HostPath makes sure of a path of the machine, by the rules of Kubernetes' hostPath types.
-	HostPath(path string, kind corev1.HostPathType) error
 	// List has an entry for each pod that has a folder.
 	List() (map[string]fleet.Volumes, error)
 	// Remove removes all folders of a pod. One that has none is no error.
 	Remove(uid string) error
 }
 
+// Paths makes ready what containers mount. Safe for concurrent use on different pods.
+type Paths interface {
+	// HostPath makes sure of a path of the machine, by the rules of Kubernetes' hostPath types.
+	HostPath(path string, kind corev1.HostPathType) error
+	// Own gives a folder and all below it to a group that may write there, and what is made there later too. With
+	// changedOnly it trusts that all is well where the folder itself is.
+	Own(path string, group int64, changedOnly bool) error
+	// SubPath is a path below a volume's root for a container to mount, made as a folder if it is not there. It is
+	// the very file or folder that was found, whatever somebody does to the volume meanwhile; a link that leads out
+	// of the volume is an error. key tells one mount of a pod from another. Asked again, it finds it anew.
+	SubPath(uid, key, root, below string) (path string, err error)
+	// Message makes an empty file that anyone may write to, for what a container says at its end, and returns where
+	// it lies. key tells one container of a pod from another.
+	Message(uid, key string) (path string, err error)
+}
+
+// Written is the content of a volume that the agent writes.
+type Written struct {
+	Secret  bool // it must lie in memory
+	Files   []fleet.File
+	Content fleet.Hash // what List says of it
+	Group   *int64     // whose files they are, and may read them; nil: nobody's but root's
+}
+
 // Host is a whole machine.
 type Host interface {
 	Pods
 	Containers
+	Execs
 	Images
+	Claims
 	Watcher
 }
 
@@ -104,6 +216,29 @@ type Sandbox struct {
 	Labels   map[string]string
 	Ports    []Port
 	Hosts    []string // lines for /etc/hosts as name:address
+	DNS      DNS
+	Sysctls  map[string]string
+	Network  Namespace // the machine's, or the pod's own
+	IPC      Namespace
+	PID      Namespace // Shared: one for all containers of the pod
+}
+
+// Namespace says whose a namespace is.
+type Namespace int
+
+// Whose namespaces are.
+const (
+	Own     Namespace = iota // the pod's; process IDs: each container's
+	Shared                   // of process IDs only: the pod's
+	Machine                  // the machine's
+)
+
+// DNS is how names are resolved in a pod: as the machine does, with these added; or with these alone.
+type DNS struct {
+	Alone       bool
+	Nameservers []string
+	Searches    []string
+	Options     []string // such as ndots:2; one replaces the machine's of that name
 }
 
 // Port is a port of the host that leads into a pod.
@@ -128,14 +263,18 @@ type Container struct {
 	Labels     map[string]string
 	Mounts     []Mount
 	Limits     fleet.Limits
+	StopSignal string // instead of the image's; empty: the image's, or TERM
+	OOMScore   int    // oom_score_adj; what the machine does not allow is brought as near as it does
+	PID, IPC   Namespace
 	Security   Security
 }
 
 // Mount is a folder or file of the machine inside a container.
 type Mount struct {
-	Source   string
-	Target   string
-	ReadOnly bool
+	Source      string
+	Target      string
+	ReadOnly    bool
+	Propagation corev1.MountPropagationMode // empty: none
 }
 
 // Security is under whose name and with which powers a container runs.
@@ -146,5 +285,7 @@ type Security struct {
 	Privileged      bool
 	ReadOnlyRoot    bool
 	NoNewPrivileges bool
-	Unconfined      bool // no seccomp filter
+	Unconfined      bool   // no seccomp filter
+	Seccomp         string // file of a seccomp filter; empty: Podman's
+	UnmaskedProc    bool   // all of /proc is to be seen
 }

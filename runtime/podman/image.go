@@ -2,11 +2,17 @@ package podman
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/containers/image/v5/docker/reference"
+	"github.com/containers/podman/v4/pkg/bindings"
 	"github.com/containers/podman/v4/pkg/bindings/images"
 	corev1 "k8s.io/api/core/v1"
 
@@ -14,43 +20,140 @@ import (
 )
 
 // Pull makes sure of an image.
-func (m *Machine) Pull(ctx context.Context, image string, policy corev1.PullPolicy) error {
-	ctx, err := m.connect(ctx)
+func (m *Machine) Pull(ctx context.Context, p host.Pull) error {
+	name, err := reference.ParseNormalizedNamed(p.Image)
+	if err != nil {
+		return fmt.Errorf("%w: %q: %w", host.ErrImageName, p.Image, err)
+	}
+	conn, err := m.connect(ctx)
 	if err != nil {
 		return err
 	}
-	name, err := reference.ParseNormalizedNamed(image)
-	if err != nil {
-		return fmt.Errorf("image %q is no valid reference: %w", image, err)
-	}
-	if policy != corev1.PullAlways {
-		there, err := images.Exists(ctx, image, nil)
+	if p.Policy != corev1.PullAlways {
+		there, err := images.Exists(conn, p.Image, nil)
 		if err != nil {
-			return fmt.Errorf("look for image %s: %w", image, kind(ctx, err))
+			return fmt.Errorf("look for image %s: %w", p.Image, kind(ctx, err))
 		}
 		if there {
 			return nil
 		}
-		if policy == corev1.PullNever {
-			return fmt.Errorf("image %s: %w on this node, and its pull policy is Never", image, host.ErrNotFound)
+		if p.Policy == corev1.PullNever {
+			return fmt.Errorf("%w: %s", host.ErrNeverPulled, p.Image)
 		}
 	}
 	// A name without a registry means Docker's, as everywhere in Kubernetes; Podman would ask the user.
-	options := new(images.PullOptions).WithQuiet(true).WithPolicy("always")
-	_, err = images.Pull(ctx, reference.TagNameOnly(name).String(), options)
-	if err == nil {
-		err = ctx.Err() // the bindings take an end of the caller for an end of the answer
-	}
+	full := reference.TagNameOnly(name).String()
+	err = m.transfers.join(ctx, transferKey(full, p.Logins), p.Progress, func(ctx context.Context, progress func(done, total int64)) error {
+		return pullAs(call{Context: ctx, conn: conn}, full, p.Logins, progress)
+	})
 	if err != nil {
-		return fmt.Errorf("pull image %s: %w", image, pullError(ctx, err))
+		return fmt.Errorf("pull image %s: %w", p.Image, err)
 	}
 	return nil
 }
 
+// pullAs pulls as each of the logins, until the registry takes one.
+func pullAs(ctx context.Context, image string, logins []host.Login, progress func(done, total int64)) error {
+	if len(logins) == 0 {
+		return pull(ctx, image, nil, progress)
+	}
+	var err error
+	for i := range logins {
+		if err = pull(ctx, image, &logins[i], progress); err == nil || !refusedLogin(err) {
+			return err
+		}
+	}
+	return err
+}
+
+// refusedLogin reports whether a registry's answer is about who asked.
+func refusedLogin(err error) bool {
+	text := strings.ToLower(err.Error())
+	for _, word := range []string{"unauthorized", "authentication", "denied", "forbidden", " 401", " 403", "invalid username/password"} {
+		if strings.Contains(text, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// pull transfers an image by the call that Docker has, too: it alone says how far it is.
+func pull(ctx context.Context, image string, login *host.Login, progress func(done, total int64)) error {
+	client, err := bindings.GetClient(ctx)
+	if err != nil {
+		return err
+	}
+	address := "http://d/v1.40/images/create?" + url.Values{"fromImage": {image}}.Encode()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, address, nil)
+	if err != nil {
+		return err
+	}
+	if login != nil {
+		header, err := json.Marshal(map[string]string{
+			"username": login.Username, "password": login.Password, "identitytoken": login.IdentityToken,
+		})
+		if err != nil {
+			return err
+		}
+		request.Header.Set("X-Registry-Auth", base64.URLEncoding.EncodeToString(header))
+	}
+	response, err := client.Client.Do(request)
+	if err != nil {
+		return kind(ctx, err)
+	}
+	defer response.Body.Close()
+	return pullError(ctx, follow(response.Body, response.StatusCode, progress))
+}
+
+// follow reads what Podman says of a transfer. Its last word may be an error, whatever the status was.
+func follow(body io.Reader, status int, progress func(done, total int64)) error {
+	layers := map[string][2]int64{}
+	decoder := json.NewDecoder(body)
+	failed := ""
+	for {
+		var line struct {
+			ID             string
+			ProgressDetail struct{ Current, Total int64 }
+			Error          string
+			Message        string
+			ErrorDetail    struct{ Message string }
+		}
+		err := decoder.Decode(&line)
+		switch {
+		case errors.Is(err, io.EOF) && (failed != "" || status >= http.StatusBadRequest):
+			if failed == "" {
+				failed = fmt.Sprintf("status %d", status)
+			}
+			return errors.New(failed)
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		}
+		for _, text := range []string{line.Error, line.ErrorDetail.Message, line.Message} {
+			if text != "" {
+				failed = text
+				break
+			}
+		}
+		if d := line.ProgressDetail; d.Total > 0 && progress != nil {
+			layers[line.ID] = [2]int64{d.Current, d.Total}
+			var done, total int64
+			for _, l := range layers {
+				done, total = done+l[0], total+l[1]
+			}
+			progress(done, total)
+		}
+	}
+}
+
 // pullError keeps the last of what Podman says: it repeats itself for every layer of its own code.
 func pullError(ctx context.Context, err error) error {
-	if strings.TrimSpace(err.Error()) == io.ErrUnexpectedEOF.Error() { // the bindings have made a text of it
-		err = io.ErrUnexpectedEOF
+	if err == nil {
+		return ctx.Err()
+	}
+	if strings.TrimSpace(err.Error()) == io.ErrUnexpectedEOF.Error() && ctx.Err() == nil {
+		err = io.ErrUnexpectedEOF // also as a text of Podman's own, whose connection to the registry broke
 	}
 	err = kind(ctx, err)
 	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
@@ -58,4 +161,17 @@ func pullError(ctx context.Context, err error) error {
 		return fmt.Errorf("%s", strings.TrimSpace(lines[len(lines)-1]))
 	}
 	return err
+}
+
+// ImageUser is whom an image's process runs as by itself.
+func (m *Machine) ImageUser(ctx context.Context, image string) (string, error) {
+	ctx, err := m.connect(ctx)
+	if err != nil {
+		return "", err
+	}
+	i, err := images.GetImage(ctx, image, nil)
+	if err != nil {
+		return "", fmt.Errorf("inspect image %s: %w", image, kind(ctx, err))
+	}
+	return i.User, nil
 }

@@ -23,7 +23,8 @@ import (
 	"github.com/skerry-dev/skerry/runtime/host"
 )
 
-// Look lists pods and containers: two calls, however many there are.
+// Look lists pods, containers and claims: three calls, however many there are, and one for each container that ended
+// since the last look.
 func (m *Machine) Look(ctx context.Context) (fleet.Host, error) {
 	ctx, err := m.connect(ctx)
 	if err != nil {
@@ -31,9 +32,11 @@ func (m *Machine) Look(ctx context.Context) (fleet.Host, error) {
 	}
 	// Beside one another: with hundreds of pods each takes Podman a quarter of a second.
 	var podList []*entities.ListPodsReport
-	var podErr error
+	var podErr, claimErr error
+	var claimList []fleet.ObservedClaim
 	var lists sync.WaitGroup
 	lists.Go(func() { podList, podErr = pods.List(ctx, nil) })
+	lists.Go(func() { claimList, claimErr = claims(ctx) })
 	all, err := containers.List(ctx, new(containers.ListOptions).WithAll(true))
 	lists.Wait()
 	if podErr != nil {
@@ -41,6 +44,9 @@ func (m *Machine) Look(ctx context.Context) (fleet.Host, error) {
 	}
 	if err != nil {
 		return fleet.Host{}, fmt.Errorf("list containers: %w", kind(ctx, err))
+	}
+	if claimErr != nil {
+		return fleet.Host{}, claimErr
 	}
 	seen := m.host(podList, all)
 	if slices.ContainsFunc(seen.Pods, func(o fleet.ObservedPod) bool { return o.Infra == fleet.Unknown }) {
@@ -51,6 +57,8 @@ func (m *Machine) Look(ctx context.Context) (fleet.Host, error) {
 		}
 		seen = m.host(podList, all)
 	}
+	seen.Claims = claimList
+	m.fill(ctx, &seen, labelsOf(all))
 	return seen, nil
 }
 
@@ -109,6 +117,10 @@ func observedPod(p *entities.ListPodsReport) (fleet.ObservedPod, bool) {
 	if err != nil {
 		created = p.Created
 	}
+	var past map[string]fleet.PastRun
+	if text := l[fleet.LabelPast]; text != "" {
+		_ = json.Unmarshal([]byte(text), &past) // what makes no sense says nothing
+	}
 	return fleet.ObservedPod{
 		PodReport: fleet.PodReport{
 			Pod: fleet.PodID{Namespace: l[fleet.LabelPodNamespace], Name: l[fleet.LabelPodName]}, UID: l[fleet.LabelPodUID],
@@ -116,7 +128,7 @@ func observedPod(p *entities.ListPodsReport) (fleet.ObservedPod, bool) {
 			Revision: fleet.Revision(l[fleet.LabelRevision]), Want: fleet.Hash(l[fleet.LabelHash]),
 			Shape: fleet.Hash(l[fleet.LabelShape]), Label: l[fleet.LabelSetHash], Created: created.UTC(),
 		},
-		ID: p.Id, PodmanName: p.Name, Infra: fleet.Unknown,
+		ID: p.Id, PodmanName: p.Name, Infra: fleet.Unknown, Past: past,
 	}, true
 }
 

@@ -80,7 +80,7 @@ func look(t *testing.T, m host.Host) fleet.Host {
 	return seen
 }
 
-func TestLookIsTwoCalls(t *testing.T) {
+func TestLookIsThreeCalls(t *testing.T) {
 	s := lab.Podman(t)
 	image := lab.Image(t, s)
 	t.Cleanup(func() { s.Reset(t) })
@@ -94,7 +94,7 @@ func TestLookIsTwoCalls(t *testing.T) {
 		if n == 0 {
 			made-- // the first call of a machine asks for the service's version
 		}
-		if made != 2 {
+		if made != 3 {
 			t.Errorf("a look at %d pods took %d calls", n, made)
 		}
 		ours(t, m, image, strconv.Itoa(n))
@@ -288,7 +288,7 @@ func TestServiceGoesAndComes(t *testing.T) {
 		"RemoveContainer": func() error { return m.RemoveContainer(t.Context(), container) },
 		"Unpause":         func() error { return m.Unpause(t.Context(), container) },
 		"RemovePod":       func() error { return m.RemovePod(t.Context(), pod) },
-		"Pull":            func() error { return m.Pull(t.Context(), image, "Never") },
+		"Pull":            func() error { return m.Pull(t.Context(), host.Pull{Image: image, Policy: "Never"}) },
 		"a new machine":   func() error { return podman.New(s.URL()).Ping(t.Context()) },
 	} {
 		if err := call(); !errors.Is(err, host.ErrUnavailable) || errors.Is(err, host.ErrNotFound) {
@@ -316,7 +316,7 @@ func TestPullErrorIsNotPodmans(t *testing.T) {
 	go func() { _ = server.Serve(registry) }()
 	t.Cleanup(func() { server.Close() })
 	for _, image := range []string{"127.0.0.1:1/app:1", registry.Addr().String() + "/app:1"} {
-		err := m.Pull(t.Context(), image, "Always")
+		err := m.Pull(t.Context(), host.Pull{Image: image, Policy: "Always"})
 		if err == nil || errors.Is(err, host.ErrUnavailable) || errors.Is(err, io.EOF) || strings.Count(err.Error(), "\n") > 0 {
 			t.Errorf("pull %s: %v", image, err)
 		}
@@ -334,7 +334,7 @@ func TestPullThatIsGivenUp(t *testing.T) {
 	defer silent.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	err = m.Pull(ctx, silent.Addr().String()+"/app:1", "Always")
+	err = m.Pull(ctx, host.Pull{Image: silent.Addr().String()+"/app:1", Policy: "Always"})
 	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, host.ErrUnavailable) {
 		t.Errorf("Pull = %v, want the context's error", err)
 	}
@@ -351,15 +351,15 @@ func TestPullThatIsGivenUpInItsMidst(t *testing.T) {
 	defer cancel()
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Libpod-API-Version", "4.3.1")
-		if strings.HasSuffix(r.URL.Path, "/images/pull") {
-			_, _ = io.WriteString(w, `{"stream":"Trying to pull"}`)
+		if strings.HasSuffix(r.URL.Path, "/images/create") {
+			_, _ = io.WriteString(w, `{"status":"Pulling fs layer"}`)
 			_ = http.NewResponseController(w).Flush()
 			<-r.Context().Done()
 		}
 	})}
 	go func() { _ = server.Serve(listener) }()
 	t.Cleanup(func() { server.Close() })
-	if err := podman.New("unix://"+path).Pull(ctx, "localhost/app:1", "Always"); !errors.Is(err, context.DeadlineExceeded) {
+	if err := podman.New("unix://"+path).Pull(ctx, host.Pull{Image: "localhost/app:1", Policy: "Always"}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Pull = %v, want the context's error", err)
 	}
 }

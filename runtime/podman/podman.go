@@ -37,6 +37,11 @@ type Machine struct {
 	mu   sync.Mutex
 	conn context.Context //nolint:containedctx // the bindings keep their connection in a context
 	ips  map[string][]netip.Addr
+	// claims are the names of volumes by where they lie, of those that were asked for.
+	claims map[string]string
+
+	transfers transfers
+	endings   endings
 }
 
 var _ host.Host = (*Machine)(nil)
@@ -44,7 +49,7 @@ var _ host.Host = (*Machine)(nil)
 // New returns a machine behind the socket with that URL, unix:///run/podman/podman.sock say. It does not
 // connect: the first call does.
 func New(socket string) *Machine {
-	return &Machine{socket: socket, ips: map[string][]netip.Addr{}}
+	return &Machine{socket: socket, ips: map[string][]netip.Addr{}, claims: map[string]string{}}
 }
 
 // call is a caller's context that carries the bindings' connection.
@@ -138,13 +143,13 @@ func unreachable(err error) bool {
 
 func kindOf(code int, text string) error {
 	text = strings.TrimSpace(text)
-	for _, taken := range []string{"already in use", "is in use", "already exists", "address already in use"} {
+	for _, taken := range []string{"already in use", "is in use", "being used", "already exists", "address already in use"} {
 		if strings.Contains(text, taken) {
 			return fmt.Errorf("%w: %s", host.ErrConflict, text)
 		}
 	}
 	gone := code == 404
-	for _, absent := range []string{"no such pod", "no such container", "image not known"} {
+	for _, absent := range []string{"no such pod", "no such container", "no such volume", "image not known", "no such exec session"} {
 		gone = gone || strings.HasSuffix(text, absent)
 	}
 	if gone {
@@ -178,7 +183,11 @@ func (m *Machine) CreatePod(ctx context.Context, s host.Sandbox) (string, error)
 }
 
 func (m *Machine) createPod(ctx context.Context, s host.Sandbox) (string, error) {
-	report, err := pods.CreatePodFromSpec(ctx, &entities.PodSpec{PodSpecGen: podSpec(s)})
+	spec, err := podSpec(s)
+	if err != nil {
+		return "", err
+	}
+	report, err := pods.CreatePodFromSpec(ctx, &entities.PodSpec{PodSpecGen: spec})
 	if err == nil {
 		return report.Id, nil
 	}
@@ -257,7 +266,8 @@ func (m *Machine) StartContainer(ctx context.Context, c host.Container) (string,
 	if err != nil {
 		return "", err
 	}
-	created, err := containers.CreateWithSpec(ctx, containerSpec(c), nil)
+	c.OOMScore = m.allowedScore(c.OOMScore)
+	created, err := containers.CreateWithSpec(ctx, containerSpec(c, m.claimAt), nil)
 	if err != nil {
 		return "", fmt.Errorf("create container %s: %w", c.Name, kind(ctx, err))
 	}

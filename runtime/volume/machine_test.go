@@ -15,6 +15,7 @@ import (
 
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/internal/lab"
+	"github.com/skerry-dev/skerry/runtime/host"
 	"github.com/skerry-dev/skerry/runtime/volume"
 )
 
@@ -31,7 +32,7 @@ func onTmpfs(t *testing.T, path string) bool {
 func TestSecretsLieInMemory(t *testing.T) {
 	s := whole(t)
 	const planted = "hunter2-planted"
-	must(t, s.Write("uid", "secret", true, []fleet.File{{Path: "key", Data: []byte(planted), Mode: 0o400}}, "one"))
+	must(t, s.Write("uid", "secret", host.Written{Secret: true, Files: []fleet.File{{Path: "key", Data: []byte(planted), Mode: 0o400}}, Content: "one"}))
 	if !onTmpfs(t, filepath.Join(s.Path("uid", "secret", true), "key")) {
 		t.Error("the secret does not lie on a tmpfs")
 	}
@@ -42,7 +43,7 @@ func TestSecretsLieInMemory(t *testing.T) {
 	if !onTmpfs(t, s.Path("uid", "scratch", true)) {
 		t.Error("scratch in memory does not lie on a tmpfs")
 	}
-	must(t, s.Write("uid", "config", false, []fleet.File{file("a", "1")}, "one"))
+	must(t, s.Write("uid", "config", host.Written{Files: []fleet.File{file("a", "1")}, Content: "one"}))
 	must(t, filepath.WalkDir(s.Disk, func(name string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			b, err := os.ReadFile(name)
@@ -66,10 +67,10 @@ func TestSecretsLieInMemory(t *testing.T) {
 func TestMemoryThatCannotBe(t *testing.T) {
 	s := disk(t)
 	must(t, os.WriteFile(s.Memory, nil, 0o600)) // a file where the folder should be
-	if err := s.Write("uid", "secret", true, nil, "one"); err == nil {
+	if err := s.Write("uid", "secret", host.Written{Secret: true, Content: "one"}); err == nil {
 		t.Error("a secret was written")
 	}
-	if err := s.Write("uid", "config", false, nil, "one"); err != nil {
+	if err := s.Write("uid", "config", host.Written{Content: "one"}); err != nil {
 		t.Errorf("what needs no memory failed, too: %v", err)
 	}
 }
@@ -198,8 +199,8 @@ func TestListAndRemove(t *testing.T) {
 	must(t, s.Prepare())
 	must(t, os.MkdirAll(filepath.Join(s.Memory, ".agent", "held"), 0o700))
 	must(t, os.WriteFile(filepath.Join(s.Memory, "stray"), nil, 0o600))
-	must(t, s.Write("one", "config", false, nil, "h1"))
-	must(t, s.Write("one", "secret", true, nil, "h2"))
+	must(t, s.Write("one", "config", host.Written{Content: "h1"}))
+	must(t, s.Write("one", "secret", host.Written{Secret: true, Content: "h2"}))
 	must(t, s.Scratch("two", "scratch", true, 0))
 	must(t, os.MkdirAll(filepath.Join(s.Path("one", "half", false), "..h9"), 0o700)) // written by half
 	all, err = s.List()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/internal/lab"
+	"github.com/skerry-dev/skerry/runtime/host"
 	"github.com/skerry-dev/skerry/runtime/volume"
 )
 
@@ -82,7 +83,7 @@ func TestWrite(t *testing.T) {
 	defer syscall.Umask(old)
 	s := disk(t)
 	files := []fleet.File{file("a", "1"), file("sub/deep/b", "2"), file("sub/c", "3"), {Path: "x", Data: []byte("run"), Mode: 0o555}, {Path: "y", Data: []byte("key"), Mode: 0o400}}
-	must(t, s.Write("uid", "config", false, files, "one"))
+	must(t, s.Write("uid", "config", host.Written{Files: files, Content: "one"}))
 	dir := s.Path("uid", "config", false)
 	want := map[string]string{
 		".": "drwxr-xr-x", "..data": "-> ..one", "..one": "drwxr-xr-x", "..one/sub": "drwxr-xr-x", "..one/sub/deep": "drwxr-xr-x",
@@ -100,7 +101,7 @@ func TestWrite(t *testing.T) {
 	t.Run("again changes nothing", func(t *testing.T) {
 		before, err := os.Stat(filepath.Join(dir, "..one"))
 		must(t, err)
-		must(t, s.Write("uid", "config", false, files, "one"))
+		must(t, s.Write("uid", "config", host.Written{Files: files, Content: "one"}))
 		after, err := os.Stat(filepath.Join(dir, "..one"))
 		must(t, err)
 		if !os.SameFile(before, after) || !before.ModTime().Equal(after.ModTime()) {
@@ -108,7 +109,7 @@ func TestWrite(t *testing.T) {
 		}
 	})
 	t.Run("what is no more vanishes", func(t *testing.T) {
-		must(t, s.Write("uid", "config", false, []fleet.File{file("a", "new"), file("z", "5")}, "two"))
+		must(t, s.Write("uid", "config", host.Written{Files: []fleet.File{file("a", "new"), file("z", "5")}, Content: "two"}))
 		want := map[string]string{
 			".": "drwxr-xr-x", "..data": "-> ..two", "..two": "drwxr-xr-x", "a": "-> ..data/a", "z": "-> ..data/z",
 			"..two/a": "-rw-r--r-- new", "..two/z": "-rw-r--r-- 5",
@@ -118,7 +119,7 @@ func TestWrite(t *testing.T) {
 		}
 	})
 	t.Run("nothing at all", func(t *testing.T) {
-		must(t, s.Write("uid", "config", false, nil, "none"))
+		must(t, s.Write("uid", "config", host.Written{Content: "none"}))
 		if diff := cmp.Diff(map[string]string{".": "drwxr-xr-x", "..data": "-> ..none", "..none": "drwxr-xr-x"}, tree(t, dir)); diff != "" {
 			t.Error(diff)
 		}
@@ -127,10 +128,10 @@ func TestWrite(t *testing.T) {
 
 func TestWriteRefuses(t *testing.T) {
 	s := disk(t)
-	must(t, s.Write("uid", "config", false, []fleet.File{file("a", "1")}, "one"))
+	must(t, s.Write("uid", "config", host.Written{Files: []fleet.File{file("a", "1")}, Content: "one"}))
 	before := tree(t, s.Path("uid", "config", false))
 	for _, path := range []string{"../x", "/etc/x", "a/../../x", "..", ".", "", "sub/..", "..data", "..data/x", "..one/a", "..data_new"} {
-		if err := s.Write("uid", "config", false, []fleet.File{file(path, "2")}, "two"); err == nil {
+		if err := s.Write("uid", "config", host.Written{Files: []fleet.File{file(path, "2")}, Content: "two"}); err == nil {
 			t.Errorf("wrote %q", path)
 		} else if strings.Contains(err.Error(), "2") && path == "" {
 			t.Errorf("the error has the content: %v", err)
@@ -139,7 +140,7 @@ func TestWriteRefuses(t *testing.T) {
 			t.Errorf("after %q it is listed as %s", path, volumes["uid"]["config"])
 		}
 	}
-	must(t, s.Write("uid", "config", false, []fleet.File{file("a", "1")}, "one"))
+	must(t, s.Write("uid", "config", host.Written{Files: []fleet.File{file("a", "1")}, Content: "one"}))
 	if diff := cmp.Diff(before, tree(t, s.Path("uid", "config", false))); diff != "" {
 		t.Errorf("a refused write left something behind: %s", diff)
 	}
@@ -171,10 +172,10 @@ func TestWriteAfterACrash(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := disk(t)
-			must(t, s.Write("uid", "config", false, []fleet.File{file("a", "old"), file("gone", "old")}, "old"))
+			must(t, s.Write("uid", "config", host.Written{Files: []fleet.File{file("a", "old"), file("gone", "old")}, Content: "old"}))
 			dir := s.Path("uid", "config", false)
 			c.crash(t, dir)
-			must(t, s.Write("uid", "config", false, files, "new"))
+			must(t, s.Write("uid", "config", host.Written{Files: files, Content: "new"}))
 			want := map[string]string{
 				".": "drwxr-xr-x", "..data": "-> ..new", "..new": "drwxr-xr-x", "a": "-> ..data/a", "b": "-> ..data/b",
 				"..new/a": "-rw-r--r-- 1", "..new/b": "-rw-r--r-- 2",
@@ -192,13 +193,13 @@ func TestWriteIsAtomic(t *testing.T) {
 	set := func(n int) []fleet.File {
 		return []fleet.File{file("a", fmt.Sprint(n)), file("b", fmt.Sprint(n)), file(fmt.Sprintf("only%d", n%2), "")}
 	}
-	must(t, s.Write("uid", "config", false, set(0), "h0"))
+	must(t, s.Write("uid", "config", host.Written{Files: set(0), Content: "h0"}))
 	dir := s.Path("uid", "config", false)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for n := 1; n <= 400; n++ {
-			if err := s.Write("uid", "config", false, set(n), fleet.Hash(fmt.Sprintf("h%d", n))); err != nil {
+			if err := s.Write("uid", "config", host.Written{Files: set(n), Content: fleet.Hash(fmt.Sprintf("h%d", n))}); err != nil {
 				t.Error(err)
 				return
 			}
@@ -237,12 +238,12 @@ func TestWriteIsAtomic(t *testing.T) {
 // after the swap has nothing left to do that a reader would miss.
 func TestLinksComeFirst(t *testing.T) {
 	s := disk(t)
-	must(t, s.Write("uid", "config", false, []fleet.File{file("a", "1")}, "one"))
+	must(t, s.Write("uid", "config", host.Written{Files: []fleet.File{file("a", "1")}, Content: "one"}))
 	dir := s.Path("uid", "config", false)
 	done := make(chan error, 1)
 	go func() {
 		for n := range 300 {
-			if err := s.Write("uid", "config", false, []fleet.File{file(fmt.Sprintf("f%d", n), "x")}, fleet.Hash(fmt.Sprintf("h%d", n))); err != nil {
+			if err := s.Write("uid", "config", host.Written{Files: []fleet.File{file(fmt.Sprintf("f%d", n), "x")}, Content: fleet.Hash(fmt.Sprintf("h%d", n))}); err != nil {
 				done <- err
 				return
 			}

@@ -6,6 +6,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
@@ -17,6 +18,13 @@ func defaultObject(o runtime.Object) {
 		defaultNamespace(o)
 	case *corev1.Secret:
 		defaultSecret(o)
+	case *storagev1.StorageClass:
+		fill(&o.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)
+		fill(&o.VolumeBindingMode, storagev1.VolumeBindingImmediate)
+	case *corev1.PersistentVolumeClaim:
+		fill(&o.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
+		roundUp(o.Spec.Resources.Limits)
+		roundUp(o.Spec.Resources.Requests)
 	case *corev1.Pod:
 		DefaultPod(o)
 	case *appsv1.ReplicaSet:
@@ -107,6 +115,7 @@ func defaultPodSpec(s *corev1.PodSpec) {
 	fill(&s.TerminationGracePeriodSeconds, 30)
 	fill(&s.EnableServiceLinks, corev1.DefaultEnableServiceLinks)
 	fill(&s.SecurityContext, corev1.PodSecurityContext{})
+	fillZero(&s.ServiceAccountName, s.DeprecatedServiceAccount)
 	for i := range s.Volumes {
 		defaultVolume(&s.Volumes[i])
 	}

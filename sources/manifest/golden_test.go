@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+
+	"github.com/skerry-dev/skerry/sources/podsecurity"
 )
 
 var update = flag.Bool("update", false, "write what is read into the golden files")
@@ -44,7 +46,7 @@ func summary(r Result) string {
 }
 
 // TestGolden reads each testdata/*.txtar and compares objects, faults and broken files with its file want.
-// A first line "dir: x" of its comment says which folder to read.
+// Lines at the head of its comment say what to read and how: "dir: x" the folder, "podSecurity: x" the policy.
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	names, err := filepath.Glob("testdata/*.txtar")
@@ -58,12 +60,17 @@ func TestGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			dir := "."
-			if line, _, _ := strings.Cut(string(archive.Comment), "\n"); strings.HasPrefix(line, "dir: ") {
-				dir = strings.TrimPrefix(line, "dir: ")
+			dir, policy := ".", Policy{}
+			for line := range strings.Lines(string(archive.Comment)) {
+				switch key, value, _ := strings.Cut(strings.TrimSpace(line), ": "); key {
+				case "dir":
+					dir = value
+				case "podSecurity":
+					policy.PodSecurity = podsecurity.Level(value)
+				}
 			}
 			// A JSON library below kustomize words its errors by chance, so that nobody relies on them.
-			got := strings.ReplaceAll(summary(Read(files(archive), dir)), "unable to ", "cannot ")
+			got := strings.ReplaceAll(summary(policy.Read(files(archive), dir)), "unable to ", "cannot ")
 			at := slices.IndexFunc(archive.Files, func(f txtar.File) bool { return f.Name == "want" })
 			if *update {
 				if at < 0 {

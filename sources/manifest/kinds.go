@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/skerry-dev/skerry/fleet"
@@ -22,17 +23,20 @@ type kind struct {
 
 // kinds are the kinds that Skerry runs, by name.
 var kinds = map[string]kind{
-	fleet.KindNamespace:  {"v1", true, func() runtime.Object { return new(corev1.Namespace) }},
-	fleet.KindConfigMap:  {"v1", false, func() runtime.Object { return new(corev1.ConfigMap) }},
-	fleet.KindSecret:     {"v1", false, func() runtime.Object { return new(corev1.Secret) }},
-	fleet.KindPod:        {"v1", false, func() runtime.Object { return new(corev1.Pod) }},
-	fleet.KindReplicaSet: {"apps/v1", false, func() runtime.Object { return new(appsv1.ReplicaSet) }},
-	fleet.KindDeployment: {"apps/v1", false, func() runtime.Object { return new(appsv1.Deployment) }},
+	fleet.KindNamespace:             {"v1", true, func() runtime.Object { return new(corev1.Namespace) }},
+	fleet.KindConfigMap:             {"v1", false, func() runtime.Object { return new(corev1.ConfigMap) }},
+	fleet.KindSecret:                {"v1", false, func() runtime.Object { return new(corev1.Secret) }},
+	fleet.KindServiceAccount:        {"v1", false, func() runtime.Object { return new(corev1.ServiceAccount) }},
+	fleet.KindStorageClass:          {"storage.k8s.io/v1", true, func() runtime.Object { return new(storagev1.StorageClass) }},
+	fleet.KindPersistentVolumeClaim: {"v1", false, func() runtime.Object { return new(corev1.PersistentVolumeClaim) }},
+	fleet.KindPod:                   {"v1", false, func() runtime.Object { return new(corev1.Pod) }},
+	fleet.KindReplicaSet:            {"apps/v1", false, func() runtime.Object { return new(appsv1.ReplicaSet) }},
+	fleet.KindDeployment:            {"apps/v1", false, func() runtime.Object { return new(appsv1.Deployment) }},
 }
 
 // later are the kinds that Skerry will run, by name with their API group.
 var later = map[string]string{
-	"Service": "", "PersistentVolumeClaim": "", "PersistentVolume": "", "ResourceQuota": "", "LimitRange": "",
+	"Service": "", "PersistentVolume": "", "ResourceQuota": "", "LimitRange": "",
 	"Endpoints": "", "ReplicationController": "", "Node": "", "PodTemplate": "",
 	"StatefulSet": "apps", "DaemonSet": "apps", "ControllerRevision": "apps",
 	"Job": "batch", "CronJob": "batch",
@@ -41,7 +45,6 @@ var later = map[string]string{
 	"HorizontalPodAutoscaler": "autoscaling",
 	"PodDisruptionBudget":     "policy",
 	"PriorityClass":           "scheduling.k8s.io",
-	"StorageClass":            "storage.k8s.io",
 }
 
 // former are the API groups in which kinds of today used to be.
@@ -53,7 +56,7 @@ func unknownKind(apiVersion, name string) (FaultKind, string) {
 	if !ok {
 		group = ""
 	}
-	if k, ok := kinds[name]; ok && (former[group] || group == "") {
+	if k, ok := kinds[name]; ok && (former[group] || group == "" || strings.HasPrefix(k.apiVersion, group+"/")) {
 		return Error, fmt.Sprintf("%s is not in %s: write apiVersion: %s", name, apiVersion, k.apiVersion)
 	}
 	if home, ok := later[name]; ok && (home == group || former[group]) {

@@ -3,7 +3,7 @@
 // says of everything that it does not take why, with file, line and field path.
 //
 // It reads the given fs.FS and nothing else: no network, no processes, no other files. It is a function
-// of the tree: the same files give the same Result. What is wrong with one document never keeps another
+// of the tree and the Policy: the same files give the same Result. What is wrong with one document never keeps another
 // from being read, and every document yields an object or a Fault. No Fault quotes a secret value.
 //
 // Tests are golden files of faults (testdata, -update rewrites them), properties, a fuzz test of the
@@ -52,13 +52,17 @@ func (r Result) Lost(file string) bool {
 // Read reads the manifests in and below dir, which has the form of fs.ValidPath. If dir has a
 // kustomization, it is rendered and nothing else is read; otherwise every .yaml, .yml and .json file is
 // read in lexical order, those that begin with a dot aside, and kustomizations found below are rendered.
-func Read(fsys fs.FS, dir string) Result {
+func Read(fsys fs.FS, dir string) Result { return Policy{}.Read(fsys, dir) }
+
+// Read does what the function Read does, and refuses in addition what p does not let in.
+func (p Policy) Read(fsys fs.FS, dir string) Result {
 	r := &reader{fsys: fsys, broken: map[string]bool{}, first: map[fleet.ObjectID]*found{}}
 	if info, err := fs.Stat(fsys, dir); err != nil || !info.IsDir() {
 		r.fault(Fault{File: dir, Kind: Error, Text: noFolder(err)})
 		r.broken[""] = true
 	} else {
 		r.folder(dir)
+		r.admit(p)
 	}
 	out := Result{Faults: sortFaults(r.faults), Broken: r.broken, unread: r.unread}
 	for _, f := range r.first {
@@ -96,11 +100,13 @@ type reader struct {
 	unread [][]byte
 	broken map[string]bool
 	first  map[fleet.ObjectID]*found
+	pods   []placed
 }
 
 // found is where an ID was first used. Its object is nil if that was not taken.
 type found struct {
 	object *fleet.Object
+	labels map[string]string // of a Namespace, taken or not
 	file   string
 	line   int
 }

@@ -3,6 +3,7 @@ package manifest
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -145,12 +146,15 @@ func (r *reader) object(from origin, n *node, apiVersion, kindName string) {
 	if lost {
 		r.broken[from.file] = true
 	}
-	r.keep(value, lost, found{file: from.file, line: from.at(n, "")}, id)
+	at := &found{file: from.file, line: from.at(n, "")}
+	if r.keep(value, lost, at, id); at.object != nil && at.object.Template != nil {
+		r.pods = append(r.pods, placed{from, n, at})
+	}
 }
 
 // keep adds an object unless its ID is there already. An ID that stands twice is a mistake that has no
 // right answer; the first one stays, so that what runs does not depend on what was added behind it.
-func (r *reader) keep(value runtime.Object, lost bool, at found, id fleet.ObjectID) {
+func (r *reader) keep(value runtime.Object, lost bool, at *found, id fleet.ObjectID) {
 	if id.Name == "" {
 		return
 	}
@@ -159,7 +163,10 @@ func (r *reader) keep(value runtime.Object, lost bool, at found, id fleet.Object
 			Text: fmt.Sprintf("already defined in %s:%d: remove or rename one", before.file, before.line)})
 		return
 	}
-	r.first[id] = &at
+	r.first[id] = at
+	if n, ok := value.(*corev1.Namespace); ok {
+		at.labels = maps.Clone(n.Labels)
+	}
 	if lost {
 		return
 	}

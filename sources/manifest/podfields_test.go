@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 )
 
 // paths lists the fields of a type down to those without fields of their own; a path in whole is not gone
@@ -36,28 +37,61 @@ func paths(t reflect.Type, path string, whole func(string) bool) []string {
 	return out
 }
 
-// TestPodFieldsComplete holds the table against the type: no field of a new k8s.io/api may be forgotten,
-// and no entry may name what does not exist.
-func TestPodFieldsComplete(t *testing.T) {
-	t.Parallel()
+// complete holds a table against its type: no field of a new k8s.io/api may be forgotten, and no entry may
+// name what does not exist.
+func complete(t *testing.T, table fieldTable, of reflect.Type) {
+	t.Helper()
 	listed := map[string]bool{}
-	for _, f := range podFields {
+	for _, f := range table {
 		if listed[f.path] {
-			t.Errorf("%s stands twice in the table", f.path)
+			t.Errorf("%s stands twice in the table of %s", f.path, of.Name())
 		}
 		listed[f.path] = true
 	}
 	actual := map[string]bool{}
-	for _, path := range paths(reflect.TypeFor[corev1.PodSpec](), "", func(p string) bool { return listed[p+"/..."] }) {
+	whole := func(path string) bool {
+		_, whole, ok := table.rule(path)
+		return ok && whole
+	}
+	for _, path := range paths(of, "", whole) {
 		actual[path] = true
-		if !listed[path] {
-			t.Errorf("%s is missing in the table: decide what is done with it", path)
+		if _, _, ok := table.rule(strings.TrimSuffix(path, "/...")); !ok {
+			t.Errorf("%s is missing in the table of %s: decide what is done with it", path, of.Name())
 		}
 	}
 	for path := range listed {
 		if !actual[path] {
-			t.Errorf("%s is in the table, and no field of a PodSpec", path)
+			t.Errorf("%s is in the table, and no field of a %s", path, of.Name())
 		}
+	}
+}
+
+func TestPodFieldsComplete(t *testing.T) {
+	t.Parallel()
+	complete(t, podFields, reflect.TypeFor[corev1.PodSpec]())
+}
+
+func TestOtherFieldsComplete(t *testing.T) {
+	t.Parallel()
+	complete(t, claimFields, reflect.TypeFor[corev1.PersistentVolumeClaimSpec]())
+	complete(t, classFields, reflect.TypeFor[storagev1.StorageClass]())
+	complete(t, accountFields, reflect.TypeFor[corev1.ServiceAccount]())
+}
+
+// TestInitContainersAreContainers: an init container is treated as other containers are, but for what makes it
+// a sidecar.
+func TestInitContainersAreContainers(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]treatment{
+		"initContainers[].restartPolicy": done, "containers[].restartPolicy": refused,
+		"initContainers[].volumeDevices": refused, "initContainers[].stdinOnce": noted, "initContainers[].livenessProbe": done,
+	} {
+		if rule, _, ok := podFields.rule(path); !ok || rule.treatment != want {
+			t.Errorf("%s: got the entry %+v (found: %v), want treatment %d", path, rule, ok, want)
+		}
+	}
+	if _, _, ok := podFields.rule("initContainers[].other"); ok {
+		t.Error("a field that no container has is in the table")
 	}
 }
 
@@ -75,6 +109,7 @@ func TestWorkloadFieldsComplete(t *testing.T) {
 		{reflect.TypeFor[appsv1.ReplicaSetSpec](), "replicas minReadySeconds selector template"},
 		{reflect.TypeFor[corev1.PodTemplateSpec](), "metadata spec"},
 		{reflect.TypeFor[corev1.ConfigMap](), "kind apiVersion metadata immutable data binaryData"},
+		{reflect.TypeFor[corev1.PersistentVolumeClaim](), "kind apiVersion metadata spec status"},
 		{reflect.TypeFor[corev1.Secret](), "kind apiVersion metadata immutable data stringData type"},
 	} {
 		if got := strings.Join(members(c.of), " "); got != c.want {

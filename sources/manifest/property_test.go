@@ -127,6 +127,10 @@ func TestDefaultingIsIdempotent(t *testing.T) {
 		p := &corev1.Pod{Spec: corev1.PodSpec{
 			HostNetwork:   rapid.Bool().Draw(t, "hostNetwork"),
 			RestartPolicy: rapid.SampledFrom([]corev1.RestartPolicy{"", "Always", "Never"}).Draw(t, "restartPolicy"),
+			InitContainers: []corev1.Container{{
+				StartupProbe: &corev1.Probe{FailureThreshold: rapid.Int32Range(0, 3).Draw(t, "failures"), ProbeHandler: corev1.ProbeHandler{GRPC: &corev1.GRPCAction{}}},
+				Lifecycle:    &corev1.Lifecycle{PreStop: &corev1.LifecycleHandler{HTTPGet: &corev1.HTTPGetAction{}}},
+			}},
 			Containers: []corev1.Container{{
 				Image:         rapid.SampledFrom([]string{"a", "a:1", "a@sha256:0", "h:5/a"}).Draw(t, "image"),
 				Ports:         []corev1.ContainerPort{{ContainerPort: rapid.Int32Range(1, 9).Draw(t, "port")}},

@@ -10,6 +10,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -74,6 +75,7 @@ func validate(written runtime.Object) []problem {
 		if o.Namespace != "" {
 			c.warn(field.NewPath("metadata", "namespace"), "has no effect: a Namespace is in no namespace")
 		}
+		c.podSecurityLabels(o.Labels)
 		c.status(&o.Status)
 	case *corev1.ConfigMap:
 		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
@@ -81,6 +83,19 @@ func validate(written runtime.Object) []problem {
 	case *corev1.Secret:
 		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
 		c.secret(o, written.(*corev1.Secret))
+	case *corev1.ServiceAccount:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.pullSecrets(o.ImagePullSecrets, field.NewPath("imagePullSecrets"))
+		c.problems = append(c.problems, accountCheck(written.(*corev1.ServiceAccount))...)
+	case *storagev1.StorageClass:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.class(o)
+		c.problems = append(c.problems, classCheck(written.(*storagev1.StorageClass))...)
+	case *corev1.PersistentVolumeClaim:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.claim(&o.Spec, spec)
+		c.status(&o.Status)
+		c.problems = append(c.problems, claimCheck(written.(*corev1.PersistentVolumeClaim))...)
 	case *corev1.Pod:
 		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
 		c.podSpec(&o.Spec, spec)

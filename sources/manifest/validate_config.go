@@ -85,6 +85,6 @@ func (c *checker) secretType(o *corev1.Secret) {
 		if o.Annotations[corev1.ServiceAccountNameKey] == "" {
 			c.bad(field.NewPath("metadata", "annotations").Key(corev1.ServiceAccountNameKey), "is required for the type %s", o.Type)
 		}
-		c.warn(field.NewPath("type"), "has no effect: there are no service accounts, and nothing fills in a token")
+		c.warn(field.NewPath("type"), noTokens)
 	}
 }

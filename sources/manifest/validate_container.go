@@ -2,8 +2,6 @@ package manifest
 
 import (
 	"fmt"
-	"net/netip"
-	"path"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -26,13 +24,6 @@ func (c *checker) container(o *corev1.Container, p *field.Path, pod *corev1.PodS
 	c.mounts(o, p.Child("volumeMounts"), volumes)
 	c.resources(&o.Resources, p.Child("resources"))
 	c.security(o.SecurityContext, p.Child("securityContext"))
-	c.probe(o.LivenessProbe, p.Child("livenessProbe"), false)
-	c.probe(o.StartupProbe, p.Child("startupProbe"), false)
-	c.probe(o.ReadinessProbe, p.Child("readinessProbe"), true)
-	if o.Lifecycle != nil {
-		c.hook(o.Lifecycle.PostStart, p.Child("lifecycle", "postStart"))
-		c.hook(o.Lifecycle.PreStop, p.Child("lifecycle", "preStop"))
-	}
 }
 
 // name checks a name that must be a label and stand once.
@@ -71,62 +62,9 @@ func (c *checker) ports(list []corev1.ContainerPort, p *field.Path, hostNetwork 
 			}
 		}
 		if port.HostIP != "" {
-			if _, err := netip.ParseAddr(port.HostIP); err != nil {
-				c.bad(at.Child("hostIP"), "%q is not allowed: must be an IP address", port.HostIP)
-			}
+			c.ip(port.HostIP, at.Child("hostIP"))
 		}
 		oneOf(c, at.Child("protocol"), port.Protocol, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP)
-	}
-}
-
-func (c *checker) mounts(o *corev1.Container, p *field.Path, volumes map[string]bool) {
-	taken := map[string]bool{}
-	for i, m := range o.VolumeMounts {
-		at := p.Index(i)
-		switch {
-		case m.Name == "":
-			c.bad(at.Child("name"), "is required")
-		case !volumes[m.Name]:
-			c.bad(at.Child("name"), "there is no volume %q in this pod", m.Name)
-		}
-		switch {
-		case m.MountPath == "":
-			c.bad(at.Child("mountPath"), "is required")
-		case strings.Contains(m.MountPath, ":"):
-			c.bad(at.Child("mountPath"), "%q is not allowed: must not contain a colon", m.MountPath)
-		case !path.IsAbs(m.MountPath):
-			c.bad(at.Child("mountPath"), "%q is not allowed: must begin with a slash", m.MountPath)
-		case taken[m.MountPath]:
-			c.bad(at.Child("mountPath"), "%q stands twice: each mount needs a path of its own", m.MountPath)
-		}
-		taken[m.MountPath] = true
-		if m.SubPath != "" && m.SubPathExpr != "" {
-			c.bad(at.Child("subPathExpr"), "is not allowed together with subPath")
-		}
-		c.localPath(m.SubPath, at.Child("subPath"))
-		c.localPath(m.SubPathExpr, at.Child("subPathExpr"))
-		c.propagation(o, &m, at)
-	}
-}
-
-func (c *checker) propagation(o *corev1.Container, m *corev1.VolumeMount, p *field.Path) {
-	if m.MountPropagation == nil {
-		return
-	}
-	oneOf(c, p.Child("mountPropagation"), *m.MountPropagation, corev1.MountPropagationNone, corev1.MountPropagationHostToContainer, corev1.MountPropagationBidirectional)
-	privileged := o.SecurityContext != nil && o.SecurityContext.Privileged != nil && *o.SecurityContext.Privileged
-	if *m.MountPropagation == corev1.MountPropagationBidirectional && !privileged {
-		c.bad(p.Child("mountPropagation"), "Bidirectional needs a privileged container")
-	}
-}
-
-// localPath checks a path that must stay where it is put.
-func (c *checker) localPath(name string, p *field.Path) {
-	if path.IsAbs(name) {
-		c.bad(p, "%q is not allowed: must not begin with a slash", name)
-	}
-	if backsteps(name) {
-		c.bad(p, "%q is not allowed: must not contain ..", name)
 	}
 }
 
@@ -168,6 +106,9 @@ func (c *checker) security(s *corev1.SecurityContext, p *field.Path) {
 	c.userID(p.Child("runAsUser"), s.RunAsUser)
 	c.groupID(p.Child("runAsGroup"), s.RunAsGroup)
 	c.seccomp(s.SeccompProfile, p.Child("seccompProfile"))
+	if s.ProcMount != nil {
+		oneOf(c, p.Child("procMount"), *s.ProcMount, corev1.DefaultProcMount, corev1.UnmaskedProcMount)
+	}
 	if s.AllowPrivilegeEscalation == nil || *s.AllowPrivilegeEscalation {
 		return
 	}

@@ -66,7 +66,7 @@ func (c *checker) valueFrom(from *corev1.EnvVarSource, p *field.Path) {
 		c.bad(p, "has more than one source: give only one")
 	}
 	if f := from.FieldRef; f != nil {
-		c.fieldRef(f, p.Child("fieldRef"))
+		c.fieldRef(f, p.Child("fieldRef"), podFacts)
 	}
 	if f := from.ResourceFieldRef; f != nil {
 		c.resourceRef(f, p.Child("resourceFieldRef"))
@@ -92,7 +92,8 @@ func (c *checker) keyRef(name, key string, p *field.Path) {
 var podFacts = []string{"metadata.name", "metadata.namespace", "metadata.uid", "spec.nodeName", "spec.serviceAccountName",
 	"status.hostIP", "status.hostIPs", "status.podIP", "status.podIPs"}
 
-func (c *checker) fieldRef(f *corev1.ObjectFieldSelector, p *field.Path) {
+// fieldRef checks which field of a pod is asked for. Facts are those allowed beside labels and annotations.
+func (c *checker) fieldRef(f *corev1.ObjectFieldSelector, p *field.Path, facts []string) {
 	if f.APIVersion != "v1" {
 		c.bad(p.Child("apiVersion"), "must be v1")
 	}
@@ -101,12 +102,13 @@ func (c *checker) fieldRef(f *corev1.ObjectFieldSelector, p *field.Path) {
 		c.bad(at, "is required")
 		return
 	}
-	if base, key, ok := subscript(f.FieldPath); ok && (base == "metadata.labels" || base == "metadata.annotations") {
+	switch base, key, ok := subscript(f.FieldPath); {
+	case ok && base == "metadata.annotations":
 		c.all(at, key, validation.IsQualifiedName(strings.ToLower(key)))
-		return
-	}
-	if !slices.Contains(podFacts, f.FieldPath) {
-		c.bad(at, "%q is not allowed: must be one of %s, metadata.labels['…'], metadata.annotations['…']", f.FieldPath, strings.Join(podFacts, ", "))
+	case ok && base == "metadata.labels":
+		c.all(at, key, validation.IsQualifiedName(key))
+	case !slices.Contains(facts, f.FieldPath):
+		c.bad(at, "%q is not allowed: must be one of %s, metadata.labels['…'], metadata.annotations['…']", f.FieldPath, strings.Join(facts, ", "))
 	}
 }
 

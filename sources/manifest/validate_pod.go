@@ -3,7 +3,6 @@ package manifest
 import (
 	"fmt"
 	"math"
-	"net/netip"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -13,10 +12,7 @@ import (
 // podSpec checks a pod spec with its defaults filled in.
 func (c *checker) podSpec(s *corev1.PodSpec, p *field.Path) {
 	oneOf(c, p.Child("restartPolicy"), s.RestartPolicy, corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)
-	oneOf(c, p.Child("dnsPolicy"), s.DNSPolicy, corev1.DNSClusterFirst, corev1.DNSClusterFirstWithHostNet, corev1.DNSDefault, corev1.DNSNone)
-	if s.DNSPolicy == corev1.DNSNone && (s.DNSConfig == nil || len(s.DNSConfig.Nameservers) == 0) {
-		c.bad(p.Child("dnsConfig", "nameservers"), "is required with the dnsPolicy None")
-	}
+	c.dns(s, p)
 	notNegative(c, p.Child("terminationGracePeriodSeconds"), s.TerminationGracePeriodSeconds)
 	if d := s.ActiveDeadlineSeconds; d != nil && (*d < 1 || *d > math.MaxInt32) {
 		c.bad(p.Child("activeDeadlineSeconds"), "must be between 1 and %d", math.MaxInt32)
@@ -38,19 +34,28 @@ func (c *checker) podSpec(s *corev1.PodSpec, p *field.Path) {
 		c.all(p.Child("nodeSelector").Key(key), value, validation.IsValidLabelValue(value))
 	}
 	c.hostAliases(s.HostAliases, p.Child("hostAliases"))
+	c.pullSecrets(s.ImagePullSecrets, p.Child("imagePullSecrets"))
+	for i, gate := range s.ReadinessGates {
+		c.all(p.Child("readinessGates").Index(i).Child("conditionType"), string(gate.ConditionType), validation.IsQualifiedName(string(gate.ConditionType)))
+	}
+	if len(s.EphemeralContainers) > 0 {
+		c.bad(p.Child("ephemeralContainers"), "is not allowed here: ephemeral containers are added to pods that run")
+	}
 	c.podSecurity(s, p)
 	volumes := c.volumes(s.Volumes, p.Child("volumes"))
 	c.containers(s, p, volumes)
+	c.resourcesOf(s, p)
 }
 
-func (c *checker) hostAliases(list []corev1.HostAlias, p *field.Path) {
-	for i, alias := range list {
-		if _, err := netip.ParseAddr(alias.IP); err != nil {
-			c.bad(p.Index(i).Child("ip"), "%q is not allowed: must be an IP address", alias.IP)
+// pullSecrets checks the names of Secrets for registries. One without a name is passed over, as in Kubernetes:
+// charts write it where nothing was configured.
+func (c *checker) pullSecrets(list []corev1.LocalObjectReference, p *field.Path) {
+	for i, secret := range list {
+		if secret.Name == "" {
+			c.warn(p.Index(i), "has no effect: it names no Secret")
+			continue
 		}
-		for j, name := range alias.Hostnames {
-			c.all(p.Index(i).Child("hostnames").Index(j), name, validation.IsDNS1123Subdomain(name))
-		}
+		c.objectName(secret.Name, p.Index(i).Child("name"))
 	}
 }
 
@@ -66,7 +71,14 @@ func (c *checker) podSecurity(s *corev1.PodSpec, p *field.Path) {
 	for i := range sc.SupplementalGroups {
 		c.groupID(p.Child("supplementalGroups").Index(i), &sc.SupplementalGroups[i])
 	}
+	if policy := sc.SupplementalGroupsPolicy; policy != nil {
+		oneOf(c, p.Child("supplementalGroupsPolicy"), *policy, corev1.SupplementalGroupsPolicyMerge, corev1.SupplementalGroupsPolicyStrict)
+	}
+	if policy := sc.FSGroupChangePolicy; policy != nil {
+		oneOf(c, p.Child("fsGroupChangePolicy"), *policy, corev1.FSGroupChangeOnRootMismatch, corev1.FSGroupChangeAlways)
+	}
 	c.seccomp(sc.SeccompProfile, p.Child("seccompProfile"))
+	c.sysctls(s, p.Child("sysctls"))
 }
 
 func (c *checker) userID(p *field.Path, id *int64) {
@@ -90,63 +102,7 @@ func (c *checker) seccomp(s *corev1.SeccompProfile, p *field.Path) {
 		c.bad(p.Child("localhostProfile"), "is required for the type Localhost")
 	} else if !local && s.LocalhostProfile != nil {
 		c.bad(p.Child("localhostProfile"), "is only allowed for the type Localhost")
+	} else if local {
+		c.localPath(*s.LocalhostProfile, p.Child("localhostProfile"))
 	}
-}
-
-// containers checks all containers of a pod, and what they must not share.
-func (c *checker) containers(s *corev1.PodSpec, p *field.Path, volumes map[string]bool) {
-	if len(s.Containers) == 0 {
-		c.bad(p.Child("containers"), "is required: name at least one container")
-	}
-	taken := map[string]bool{}
-	for i := range s.InitContainers {
-		at := p.Child("initContainers").Index(i)
-		c.container(&s.InitContainers[i], at, s, volumes, taken)
-		c.initContainer(&s.InitContainers[i], at)
-	}
-	for i := range s.Containers {
-		c.container(&s.Containers[i], p.Child("containers").Index(i), s, volumes, taken)
-	}
-	c.hostPorts(s, p)
-}
-
-// initContainer checks what only init containers must not have. One that always restarts is a sidecar and
-// may have probes and hooks.
-func (c *checker) initContainer(o *corev1.Container, p *field.Path) {
-	if o.RestartPolicy != nil && *o.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-		return
-	}
-	for name, set := range map[string]bool{"lifecycle": o.Lifecycle != nil, "livenessProbe": o.LivenessProbe != nil,
-		"readinessProbe": o.ReadinessProbe != nil, "startupProbe": o.StartupProbe != nil} {
-		if set {
-			c.bad(p.Child(name), "is not allowed for an init container without restartPolicy: Always")
-		}
-	}
-}
-
-// hostPorts finds ports of the host that two containers of the pod want.
-func (c *checker) hostPorts(s *corev1.PodSpec, p *field.Path) {
-	var taken []corev1.ContainerPort
-	for i := range s.Containers {
-		for j, port := range s.Containers[i].Ports {
-			if port.HostPort == 0 {
-				continue
-			}
-			for _, other := range taken {
-				if other.HostPort == port.HostPort && other.Protocol == port.Protocol && overlap(other.HostIP, port.HostIP) {
-					c.bad(p.Child("containers").Index(i).Child("ports").Index(j).Child("hostPort"),
-						"%d/%s is wanted twice in this pod", port.HostPort, port.Protocol)
-					break
-				}
-			}
-			taken = append(taken, port)
-		}
-	}
-}
-
-// overlap reports whether two addresses of the host can be the same: none and the unspecified ones are all.
-func overlap(a, b string) bool {
-	one, err := netip.ParseAddr(a)
-	two, err2 := netip.ParseAddr(b)
-	return err != nil || err2 != nil || one.IsUnspecified() || two.IsUnspecified() || one == two
 }

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -9,13 +10,26 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// probe checks a probe with its defaults filled in.
-func (c *checker) probe(o *corev1.Probe, p *field.Path, readiness bool) {
+// probes checks the probes and hooks of a container that may have them.
+func (c *checker) probes(o *corev1.Container, p *field.Path, pod *corev1.PodSpec) {
+	c.probe(o.LivenessProbe, p.Child("livenessProbe"), o.Ports, false)
+	c.probe(o.StartupProbe, p.Child("startupProbe"), o.Ports, false)
+	c.probe(o.ReadinessProbe, p.Child("readinessProbe"), o.Ports, true)
+	if o.Lifecycle != nil {
+		at := p.Child("lifecycle")
+		c.hook(o.Lifecycle.PostStart, at.Child("postStart"), o.Ports, *pod.TerminationGracePeriodSeconds)
+		c.hook(o.Lifecycle.PreStop, at.Child("preStop"), o.Ports, *pod.TerminationGracePeriodSeconds)
+		c.signal(o.Lifecycle.StopSignal, at.Child("stopSignal"))
+	}
+}
+
+// probe checks a probe with its defaults filled in. Ports are those of its container.
+func (c *checker) probe(o *corev1.Probe, p *field.Path, ports []corev1.ContainerPort, readiness bool) {
 	if o == nil {
 		return
 	}
 	c.one(p, map[string]bool{"exec": o.Exec != nil, "httpGet": o.HTTPGet != nil, "tcpSocket": o.TCPSocket != nil, "grpc": o.GRPC != nil})
-	c.handler(o.Exec, o.HTTPGet, o.TCPSocket, p)
+	c.handler(o.Exec, o.HTTPGet, o.TCPSocket, p, ports)
 	if o.GRPC != nil {
 		c.all(p.Child("grpc", "port"), fmt.Sprint(o.GRPC.Port), validation.IsValidPortNum(int(o.GRPC.Port)))
 	}
@@ -36,18 +50,6 @@ func (c *checker) probe(o *corev1.Probe, p *field.Path, readiness bool) {
 	}
 }
 
-// hook checks what is run after a start or before a stop.
-func (c *checker) hook(o *corev1.LifecycleHandler, p *field.Path) {
-	if o == nil {
-		return
-	}
-	c.one(p, map[string]bool{"exec": o.Exec != nil, "httpGet": o.HTTPGet != nil, "tcpSocket": o.TCPSocket != nil, "sleep": o.Sleep != nil})
-	c.handler(o.Exec, o.HTTPGet, o.TCPSocket, p)
-	if o.Sleep != nil {
-		notNegative(c, p.Child("sleep", "seconds"), &o.Sleep.Seconds)
-	}
-}
-
 // one reports when not exactly one of several fields is set.
 func (c *checker) one(p *field.Path, set map[string]bool) {
 	n := 0
@@ -64,13 +66,13 @@ func (c *checker) one(p *field.Path, set map[string]bool) {
 	}
 }
 
-func (c *checker) handler(exec *corev1.ExecAction, get *corev1.HTTPGetAction, tcp *corev1.TCPSocketAction, p *field.Path) {
+func (c *checker) handler(exec *corev1.ExecAction, get *corev1.HTTPGetAction, tcp *corev1.TCPSocketAction, p *field.Path, ports []corev1.ContainerPort) {
 	if exec != nil && len(exec.Command) == 0 {
 		c.bad(p.Child("exec", "command"), "is required")
 	}
 	if get != nil {
 		at := p.Child("httpGet")
-		c.port(get.Port, at.Child("port"))
+		c.port(get.Port, at.Child("port"), ports)
 		oneOf(c, at.Child("scheme"), get.Scheme, corev1.URISchemeHTTP, corev1.URISchemeHTTPS)
 		for i, h := range get.HTTPHeaders {
 			if len(validation.IsHTTPHeaderName(h.Name)) > 0 {
@@ -79,15 +81,19 @@ func (c *checker) handler(exec *corev1.ExecAction, get *corev1.HTTPGetAction, tc
 		}
 	}
 	if tcp != nil {
-		c.port(tcp.Port, p.Child("tcpSocket", "port"))
+		c.port(tcp.Port, p.Child("tcpSocket", "port"), ports)
 	}
 }
 
-// port checks a port by number or by name.
-func (c *checker) port(port intstr.IntOrString, p *field.Path) {
-	if port.Type == intstr.String {
-		c.all(p, port.StrVal, validation.IsValidPortName(port.StrVal))
+// port checks a port by number, or by name among those of the container.
+func (c *checker) port(port intstr.IntOrString, p *field.Path, ports []corev1.ContainerPort) {
+	if port.Type != intstr.String {
+		c.all(p, fmt.Sprint(port.IntVal), validation.IsValidPortNum(int(port.IntVal)))
 		return
 	}
-	c.all(p, fmt.Sprint(port.IntVal), validation.IsValidPortNum(int(port.IntVal)))
+	wrong := validation.IsValidPortName(port.StrVal)
+	c.all(p, port.StrVal, wrong)
+	if len(wrong) == 0 && !slices.ContainsFunc(ports, func(o corev1.ContainerPort) bool { return o.Name == port.StrVal }) {
+		c.warn(p, fmt.Sprintf("this container has no port named %q: it can never succeed", port.StrVal))
+	}
 }

@@ -53,13 +53,19 @@ func (c *checker) volume(s *corev1.VolumeSource, p *field.Path) {
 		c.objectName(s.Secret.SecretName, at.Child("secretName"))
 		c.mode(s.Secret.DefaultMode, at.Child("defaultMode"))
 		c.items(s.Secret.Items, at.Child("items"))
-	case s.PersistentVolumeClaim != nil && s.PersistentVolumeClaim.ClaimName == "":
-		c.bad(p.Child("persistentVolumeClaim", "claimName"), "is required")
+	case s.DownwardAPI != nil:
+		at := p.Child("downwardAPI")
+		c.mode(s.DownwardAPI.DefaultMode, at.Child("defaultMode"))
+		c.downward(s.DownwardAPI.Items, at.Child("items"), nil)
+	case s.Projected != nil:
+		c.projected(s.Projected, p.Child("projected"))
+	case s.PersistentVolumeClaim != nil:
+		c.objectName(s.PersistentVolumeClaim.ClaimName, p.Child("persistentVolumeClaim", "claimName"))
 	}
 }
 
-// sources lists the kinds of a volume that are set.
-func sources(s *corev1.VolumeSource) []string {
+// sources lists the kinds of a volume, or of a part of one, that are set.
+func sources[T corev1.VolumeSource | corev1.VolumeProjection](s *T) []string {
 	var names []string
 	v := reflect.ValueOf(s).Elem()
 	for i := range v.NumField() {
@@ -84,14 +90,19 @@ func (c *checker) items(list []corev1.KeyToPath, p *field.Path) {
 			c.bad(at.Child("key"), "is required")
 		}
 		c.mode(item.Mode, at.Child("mode"))
-		switch {
-		case item.Path == "":
-			c.bad(at.Child("path"), "is required")
-		case strings.HasPrefix(item.Path, ".."):
-			c.bad(at.Child("path"), "%q is not allowed: must not begin with ..", item.Path)
-		default:
-			c.localPath(item.Path, at.Child("path"))
-		}
+		c.filePath(item.Path, at.Child("path"))
+	}
+}
+
+// filePath checks where in a volume a file is put.
+func (c *checker) filePath(name string, p *field.Path) {
+	switch {
+	case name == "":
+		c.bad(p, "is required")
+	case strings.HasPrefix(name, ".."):
+		c.bad(p, "%q is not allowed: must not begin with ..", name)
+	default:
+		c.localPath(name, p)
 	}
 }
 

@@ -2,33 +2,55 @@
 // What that is says the name it is called by (the image has a link /bin/serve and so on) or, called by
 // its own name, the first argument. It is built static and lies in an otherwise empty image.
 //
+// Until it is told to end:
+//
 //	serve               HTTP on $PORT (8080), see serve
-//	sleep               waits for TERM, then exits with 0 at once; `sleep DURATION` ends by itself, too
+//	grpc                the health service on $PORT (9090), switched by HTTP on $CONTROL_PORT (8080), see serveGRPC
+//	tcp                 accepts connections on $PORT (8080) and says nothing
+//	sleep [DURATION]    waits, until the duration is over if there is one
 //	ignore-term         waits and takes no notice of TERM
+//	hang                starts ignore-term in a session of its own, and waits: who kills the one has to kill both
+//	eat QUANTITY        takes so much memory (64Mi) step by step, and waits
+//
+// TERM and INT end all of them at once with exit code 0, but ignore-term, and hang, which dies of them. $LINGER is how
+// long they go on after that, $TERM_FILE a file that gets a line "TERM <time>", and stdout gets "received TERM".
+//
+// With an end:
+//
 //	exit N              exits with N
 //	crash-after D N     exits with N after the duration D
+//	until PATH          waits for the file; 143 when it is told to end before
 //	print TEXT...       writes TEXT to stdout; print-err to stderr
-//	write PATH TEXT     writes a file
+//	now                 the time, as RFC 3339 with nanoseconds
+//	resolve NAME...     one line an address; exits with 1 when a name has none
+//	write PATH TEXT     writes a file; append adds a line to it
+//	touch PATH...       makes files, or sets their times
+//	mkdir PATH...       makes folders and those above them
+//	link TARGET PATH    makes a symbolic link
+//	rename OLD NEW      renames
 //	cat PATH...         writes files to stdout
-//	ls PATH...          one line a file: mode, uid, gid, size, name
+//	ls PATH...          one line a file: mode, uid, gid, size, name; links are followed
+//	stat PATH...        one line a file: type, mode (octal), uid, gid, path, and `-> TARGET` of a link
 //	env [NAME...]       the environment, or the values of NAMEs, sorted
 //	id                  uid, gid, groups, working directory, host name
-//	seq STEP...         each STEP is one of the above, words split at blanks: `seq "print a" "exit 3"`
+//	hostname            the host name
+//	caps                ids, capabilities, NoNewPrivs and Seccomp of /proc/self/status, and oom_score_adj
+//	mounts              /proc/self/mountinfo
+//	ps                  one line a process that can be seen: pid, command line
+//	sysctl NAME...      the values
+//	limits              one line a limit of the own cgroup that can be seen: file, value
+//	seq STEP...         each STEP is one of these, words split at blanks: `seq "print a" "exit 3"`
+//	modes               the names of these
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"net/http"
+	"maps"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"time"
 )
 
@@ -44,206 +66,104 @@ func main() {
 	code, err := run(args)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "skerry-test:", err)
-		code = 1
+		code = max(code, 1)
 	}
 	os.Exit(code)
 }
 
+// mode is one thing to do.
+type mode struct {
+	args int // how many there have to be; -1: any number
+	run  func(args []string) (int, error)
+}
+
+func modes() map[string]mode {
+	// plain is a mode that exits with 0 or 1, each one that does the same to all its arguments.
+	plain := func(args int, f func(args []string) error) mode {
+		return mode{args, func(args []string) (int, error) { return 0, f(args) }}
+	}
+	each := func(f func(arg string) error) mode {
+		return plain(-1, func(args []string) error {
+			for _, arg := range args {
+				if err := f(arg); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return map[string]mode{
+		"serve":       plain(0, func([]string) error { return serve() }),
+		"grpc":        plain(0, func([]string) error { return serveGRPC() }),
+		"tcp":         plain(0, func([]string) error { return serveTCP() }),
+		"sleep":       plain(-1, sleep),
+		"ignore-term": plain(0, func([]string) error { ignoreTerm(); return nil }),
+		"hang":        plain(0, func([]string) error { return hang() }),
+		"eat":         plain(1, func(args []string) error { return eat(args[0]) }),
+
+		"exit": {1, func(args []string) (int, error) { return strconv.Atoi(args[0]) }},
+		"crash-after": {2, func(args []string) (int, error) {
+			if err := sleep(args[:1]); err != nil {
+				return 1, err
+			}
+			return strconv.Atoi(args[1])
+		}},
+		"until": {1, func(args []string) (int, error) { return until(args[0]) }},
+		"now": plain(0, func([]string) error {
+			fmt.Println(time.Now().Format(time.RFC3339Nano))
+			return nil
+		}),
+		"print": plain(-1, func(args []string) error {
+			_, err := fmt.Println(strings.Join(args, " "))
+			return err
+		}),
+		"print-err": plain(-1, func(args []string) error {
+			_, err := fmt.Fprintln(os.Stderr, strings.Join(args, " "))
+			return err
+		}),
+		"resolve": each(func(name string) error { return resolve(os.Stdout, name) }),
+
+		"write":  plain(2, func(args []string) error { return os.WriteFile(args[0], []byte(args[1]), 0o644) }),
+		"append": plain(2, func(args []string) error { return add(args[0], args[1]) }),
+		"touch":  each(touch),
+		"mkdir":  each(func(path string) error { return os.MkdirAll(path, 0o755) }),
+		"link":   plain(2, func(args []string) error { return os.Symlink(args[0], args[1]) }),
+		"rename": plain(2, func(args []string) error { return os.Rename(args[0], args[1]) }),
+		"cat":    each(func(path string) error { return show(os.Stdout, path) }),
+		"ls":     each(func(path string) error { return list(os.Stdout, path) }),
+		"stat":   each(func(path string) error { return stat(os.Stdout, path) }),
+
+		"env":      plain(-1, func(args []string) error { environ(os.Stdout, args); return nil }),
+		"id":       plain(0, func([]string) error { identity(os.Stdout); return nil }),
+		"hostname": plain(0, func([]string) error { return hostname(os.Stdout) }),
+		"caps":     plain(0, func([]string) error { return capabilities(os.Stdout) }),
+		"mounts":   plain(0, func([]string) error { return show(os.Stdout, "/proc/self/mountinfo") }),
+		"ps":       plain(0, func([]string) error { return processes(os.Stdout) }),
+		"sysctl":   each(func(name string) error { return sysctl(os.Stdout, name) }),
+		"limits":   plain(0, func([]string) error { limits(os.Stdout); return nil }),
+
+		"seq": {-1, func(args []string) (int, error) {
+			for _, step := range args {
+				if code, err := run(strings.Fields(step)); code != 0 || err != nil {
+					return code, err
+				}
+			}
+			return 0, nil
+		}},
+		"modes": plain(0, func([]string) error {
+			for _, name := range slices.Sorted(maps.Keys(modes())) {
+				fmt.Println(name)
+			}
+			return nil
+		}),
+	}
+}
+
 func run(args []string) (int, error) {
-	mode, args := args[0], args[1:]
-	switch {
-	case mode == "serve":
-		return 0, serve()
-	case mode == "sleep":
-		return 0, sleep(args)
-	case mode == "ignore-term":
-		signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
-		for {
-			time.Sleep(time.Hour)
-		}
-	case mode == "exit" && len(args) == 1:
-		return strconv.Atoi(args[0])
-	case mode == "crash-after" && len(args) == 2:
-		if err := sleep(args[:1]); err != nil {
-			return 1, err
-		}
-		return strconv.Atoi(args[1])
-	case mode == "print":
-		_, err := fmt.Println(strings.Join(args, " "))
-		return 0, err
-	case mode == "print-err":
-		_, err := fmt.Fprintln(os.Stderr, strings.Join(args, " "))
-		return 0, err
-	case mode == "write" && len(args) == 2:
-		return 0, os.WriteFile(args[0], []byte(args[1]), 0o644)
-	case mode == "cat":
-		for _, name := range args {
-			b, err := os.ReadFile(name)
-			if err != nil {
-				return 1, err
-			}
-			os.Stdout.Write(b)
-		}
-		return 0, nil
-	case mode == "ls":
-		for _, name := range args {
-			if err := list(os.Stdout, name); err != nil {
-				return 1, err
-			}
-		}
-		return 0, nil
-	case mode == "env":
-		environ(os.Stdout, args)
-		return 0, nil
-	case mode == "id":
-		identity(os.Stdout)
-		return 0, nil
-	case mode == "seq":
-		for _, step := range args {
-			if code, err := run(strings.Fields(step)); code != 0 || err != nil {
-				return code, err
-			}
-		}
-		return 0, nil
-	}
-	return 2, fmt.Errorf("do not know what to do with %q %q", mode, args)
-}
-
-// sleep returns on TERM or INT, and after the duration when one is given.
-func sleep(args []string) error {
-	told := make(chan os.Signal, 1)
-	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT)
-	var over <-chan time.Time
 	if len(args) > 0 {
-		d, err := time.ParseDuration(args[0])
-		if err != nil {
-			return err
+		if m, ok := modes()[args[0]]; ok && (m.args == -1 || m.args == len(args)-1) {
+			return m.run(args[1:])
 		}
-		over = time.After(d)
 	}
-	select {
-	case <-told:
-	case <-over:
-	}
-	return nil
-}
-
-// serve answers:
-//
-//	/                    $MESSAGE, the image's version, the host name
-//	/env[?name=N]        as the mode env
-//	/file?path=P         the file's content; 404 when there is none
-//	/ls?path=P, /id      as the modes
-//	/healthz             200, or 503 after a call of /unhealthy, until /healthy is called
-//	/exit?code=N         exits with N
-//
-// Every request is a line on stdout. It ends at once on TERM.
-func serve() error {
-	var sick atomic.Bool
-	mux := http.NewServeMux()
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		host, _ := os.Hostname()
-		fmt.Fprintf(w, "%s version=%s host=%s\n", os.Getenv("MESSAGE"), os.Getenv("VERSION"), host)
-	})
-	mux.HandleFunc("/env", func(w http.ResponseWriter, r *http.Request) { environ(w, r.URL.Query()["name"]) })
-	mux.HandleFunc("/id", func(w http.ResponseWriter, r *http.Request) { identity(w) })
-	mux.HandleFunc("/file", func(w http.ResponseWriter, r *http.Request) {
-		b, err := os.ReadFile(r.URL.Query().Get("path"))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusNotFound)
-			return
-		}
-		w.Write(b)
-	})
-	mux.HandleFunc("/ls", func(w http.ResponseWriter, r *http.Request) {
-		if err := list(w, r.URL.Query().Get("path")); err != nil {
-			http.Error(w, err.Error(), http.StatusNotFound)
-		}
-	})
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, r *http.Request) {
-		if sick.Load() {
-			http.Error(w, "unhealthy", http.StatusServiceUnavailable)
-			return
-		}
-		io.WriteString(w, "ok\n")
-	})
-	mux.HandleFunc("/unhealthy", func(http.ResponseWriter, *http.Request) { sick.Store(true) })
-	mux.HandleFunc("/healthy", func(http.ResponseWriter, *http.Request) { sick.Store(false) })
-	mux.HandleFunc("/exit", func(w http.ResponseWriter, r *http.Request) {
-		code, _ := strconv.Atoi(r.URL.Query().Get("code"))
-		os.Exit(code)
-	})
-
-	port := os.Getenv("PORT")
-	if port == "" {
-		port = "8080"
-	}
-	server := &http.Server{Addr: ":" + port, ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(
-		func(w http.ResponseWriter, r *http.Request) {
-			fmt.Println(r.Method, r.URL)
-			mux.ServeHTTP(w, r)
-		})}
-	failed := make(chan error, 1)
-	go func() { failed <- server.ListenAndServe() }()
-	told := make(chan os.Signal, 1)
-	signal.Notify(told, syscall.SIGTERM, syscall.SIGINT)
-	fmt.Println("serving on", port)
-	select {
-	case err := <-failed:
-		return err
-	case <-told:
-		return nil
-	}
-}
-
-func environ(w io.Writer, names []string) {
-	if len(names) > 0 {
-		for _, name := range names {
-			fmt.Fprintln(w, os.Getenv(name))
-		}
-		return
-	}
-	all := os.Environ()
-	sort.Strings(all)
-	for _, line := range all {
-		fmt.Fprintln(w, line)
-	}
-}
-
-func identity(w io.Writer) {
-	groups, _ := os.Getgroups()
-	dir, _ := os.Getwd()
-	host, _ := os.Hostname()
-	fmt.Fprintf(w, "uid=%d gid=%d groups=%v dir=%s host=%s\n", os.Getuid(), os.Getgid(), groups, dir, host)
-}
-
-func list(w io.Writer, path string) error {
-	entries, err := os.ReadDir(path)
-	if errors.Is(err, syscall.ENOTDIR) {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		line(w, info)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		info, err := os.Stat(filepath.Join(path, e.Name()))
-		if err != nil {
-			return err
-		}
-		line(w, info)
-	}
-	return nil
-}
-
-func line(w io.Writer, info os.FileInfo) {
-	var uid, gid uint32
-	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
-		uid, gid = sys.Uid, sys.Gid
-	}
-	fmt.Fprintf(w, "%v %d %d %d %s\n", info.Mode(), uid, gid, info.Size(), info.Name())
+	return 2, fmt.Errorf("do not know what to do with %q", args)
 }

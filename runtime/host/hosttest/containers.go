@@ -23,6 +23,8 @@ type container struct {
 	started  time.Time
 	finished time.Time
 	code     int32
+	message  string
+	starved  bool // the kernel killed a process of it
 	process  Process
 	timer    *time.Timer
 	ended    chan struct{} // closed when the process has ended
@@ -44,9 +46,11 @@ func (h *Host) StartContainer(ctx context.Context, c host.Container) (id string,
 			return fmt.Errorf("create container %s: %w", c.Name, notFound("image", c.Image))
 		case p.infra != fleet.Running:
 			return fmt.Errorf("start container %s: the infra container of its pod is %s", c.Name, p.infra)
+		case c.PID == host.Shared && p.box.PID != host.Shared:
+			return fmt.Errorf("create container %s: its pod does not share process IDs", c.Name)
 		}
 		for _, m := range c.Mounts {
-			if !h.Volumes.there(m.Source) {
+			if h.claimAt(m.Source) == nil && !h.Volumes.there(m.Source) {
 				return fmt.Errorf("create container %s: statfs %s: no such file or directory", c.Name, m.Source)
 			}
 		}
@@ -67,20 +71,20 @@ func (h *Host) StartContainer(ctx context.Context, c host.Container) (id string,
 func (h *Host) run(spec host.Container, image string, process Process) *container {
 	c := &container{
 		id: h.id("container"), spec: cloneContainer(spec), imageID: image, state: fleet.Running, limits: spec.Limits,
-		created: time.Now().UTC(), started: now(), process: process, ended: make(chan struct{}),
+		created: time.Now().UTC(), started: now(), message: process.Message, process: process, ended: make(chan struct{}),
 	}
 	h.ctrs[c.id] = c
 	switch {
 	case process.Ends && process.After <= 0:
-		h.end(c, process.Code)
+		h.endByItself(c)
 	case process.Ends:
-		h.after(c, process.After, process.Code)
+		h.after(c, process.After, func() { h.endByItself(c) })
 	}
 	return c
 }
 
 // after ends a process when it is time; while it is frozen it waits.
-func (h *Host) after(c *container, d time.Duration, code int32) {
+func (h *Host) after(c *container, d time.Duration, end func()) {
 	if c.timer != nil {
 		c.timer.Stop()
 	}
@@ -88,11 +92,18 @@ func (h *Host) after(c *container, d time.Duration, code int32) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		if c.state == fleet.Paused {
-			c.overdue = func() { h.end(c, code) }
+			c.overdue = end
 			return
 		}
-		h.end(c, code)
+		end()
 	})
+}
+
+func (h *Host) endByItself(c *container) {
+	if c.lives() {
+		c.starved = c.process.OutOfMemory
+	}
+	h.end(c, c.process.Code)
 }
 
 // end is the end of a process.
@@ -151,9 +162,9 @@ func (h *Host) StopContainer(ctx context.Context, id string, grace time.Duration
 		c.state = fleet.Stopping
 		switch {
 		case c.process.Deaf, c.process.Lingers > grace:
-			h.after(c, grace, killed)
+			h.after(c, grace, func() { h.end(c, killed) })
 		case c.process.Lingers > 0:
-			h.after(c, c.process.Lingers, c.process.Told)
+			h.after(c, c.process.Lingers, func() { h.end(c, c.process.Told) })
 		default:
 			h.end(c, c.process.Told)
 		}
@@ -293,6 +304,26 @@ func (h *Host) Kill(idOrName string, code int32) error {
 			return errors.New("it does not run")
 		}
 		h.end(c, code)
+		return nil
+	})
+}
+
+// Say is what a container's process says of its end when that comes, or what it should have said.
+func (h *Host) Say(idOrName, message string) error {
+	return h.byContainer(idOrName, func(c *container) error {
+		c.message = message
+		return nil
+	})
+}
+
+// Starve lets the kernel kill a container's process for want of memory.
+func (h *Host) Starve(idOrName string) error {
+	return h.byContainer(idOrName, func(c *container) error {
+		if !c.lives() {
+			return errors.New("it does not run")
+		}
+		c.starved = true
+		h.end(c, killed)
 		return nil
 	})
 }

@@ -1,23 +1,26 @@
 // Package hosttest is a machine in memory for tests, and the conformance suite that it and the real one
 // pass.
 //
-// Host implements host.Host and keeps what a real machine would keep: pods, containers with processes that
-// live and end, images here and in a registry. Its Volumes implement host.Volumes. Errors are of the same
-// kinds as the real ones. It uses mutexes, channels and package time only, so that it works in
-// testing/synctest bubbles, where its processes take no time to live for hours.
+// Host implements host.Host and host.Prober, and keeps what a real machine would keep: pods, containers with
+// processes that live and end, claims, images here and in a registry. Its Volumes implement host.Volumes.
+// Errors are of the same kinds as the real ones. It uses mutexes, channels and package time only, so that it
+// works in testing/synctest bubbles, where its processes take no time to live for hours.
 //
 // A test can make the nth call of a verb fail, stall, or be carried out with its answer lost; count calls;
-// take Podman away; and act behind everybody's back: Kill, Pause, Rename, Lose and so on. String prints the
-// whole machine.
+// take Podman or the power away; and act behind everybody's back: Kill, Pause, Rename, Lose and so on. String
+// prints the whole machine.
 //
-// What it does not have: networks beyond addresses, the content of files in containers, logs.
+// What it does not have: networks beyond addresses, logs, and of files in containers none but those that the
+// machine puts there by itself.
 package hosttest
 
 import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,10 +36,16 @@ type Host struct {
 	mu       sync.Mutex
 	next     int // for IDs and addresses
 	images   map[string]string
+	users    map[string]string // of images
 	registry map[string]published
+	pulls    map[string]*transfer // under way, by image
+	pulled   map[string]int       // transfers ever begun, by image
 	programs map[string]func(host.Container) Process
 	pods     map[string]*pod       // by ID
 	ctrs     map[string]*container // by ID
+	claims   map[string]*claim     // by name
+	execs    int                   // processes of Exec that live
+	answer   func(host.Container, host.Probe) (host.Verdict, error)
 	watchers map[chan struct{}]struct{}
 	broken   chan struct{} // closed when the streams of events end
 	down     bool
@@ -46,13 +55,17 @@ type Host struct {
 	journal []string
 }
 
-var _ host.Host = (*Host)(nil)
+var (
+	_ host.Host   = (*Host)(nil)
+	_ host.Prober = (*Host)(nil)
+)
 
 // New is a machine with nothing on it.
 func New() *Host {
 	h := &Host{
-		images: map[string]string{}, registry: map[string]published{}, programs: map[string]func(host.Container) Process{},
-		pods: map[string]*pod{}, ctrs: map[string]*container{}, watchers: map[chan struct{}]struct{}{},
+		images: map[string]string{}, users: map[string]string{}, registry: map[string]published{},
+		pulls: map[string]*transfer{}, pulled: map[string]int{}, programs: map[string]func(host.Container) Process{},
+		pods: map[string]*pod{}, ctrs: map[string]*container{}, claims: map[string]*claim{}, watchers: map[chan struct{}]struct{}{},
 		broken: make(chan struct{}), calls: map[string]int{}, faults: map[string][]*fault{},
 	}
 	h.Volumes = &Volumes{host: h, all: map[string]map[string]*folder{}, paths: map[string]pathKind{}}
@@ -68,7 +81,7 @@ type fault struct {
 }
 
 // Fail makes the nth call of a verb from now on (1 is the next) fail with err. Verbs are the names of the
-// methods of host.Host and host.Volumes. Nothing is done.
+// methods of host.Host, host.Prober and host.Volumes. Nothing is done.
 func (h *Host) Fail(verb string, nth int, err error) { h.plan(verb, nth, &fault{err: err}) }
 
 // Lose makes the nth call of a verb from now on be carried out, and its answer get lost: the caller gets err.
@@ -116,8 +129,13 @@ func (h *Host) AllCalls() map[string]int {
 	return maps.Clone(h.calls)
 }
 
-// reading are the verbs that change nothing.
-var reading = map[string]bool{"Look": true, "Watch": true, "PodAddresses": true, "List": true}
+// reading are the verbs that change nothing. What a process of Exec does is its own affair.
+var reading = map[string]bool{
+	"Look": true, "Watch": true, "PodAddresses": true, "List": true, "ImageUser": true, "Exec": true, "Probe": true,
+}
+
+// ofNoPodman are verbs that a machine can do without Podman, at least in part.
+var ofNoPodman = map[string]bool{"Probe": true, "Hook": true}
 
 // Journal is every call that changes something, one line each, in the order in which they came in: its verb
 // and what it is about.
@@ -127,13 +145,14 @@ func (h *Host) Journal() []string {
 	return append([]string(nil), h.journal...)
 }
 
-// Down takes Podman away, as a crash of its service would: calls are host.ErrUnavailable and streams of
+// Down takes Podman away, as a crash of its service would: calls are host.ErrUnavailable, transfers and streams of
 // events end, while processes live on. Volumes are not Podman's.
 func (h *Host) Down() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.down = true
 	h.breakStreams()
+	h.breakTransfers()
 }
 
 // Up brings Podman back.
@@ -141,6 +160,41 @@ func (h *Host) Up() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.down = false
+}
+
+// Reboot cuts the power and gives it back. Whatever ran is dead and has no exit code: Podman 4 shows containers, infra
+// containers among them, as created, with the time of their start. What had ended is seen as before. What lay in
+// memory is gone, streams and transfers end. Podman is back when it was there.
+func (h *Host) Reboot() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.ctrs {
+		if c.state != fleet.Exited {
+			c.state, c.overdue, c.stuck = fleet.Created, nil, false
+			c.over()
+		}
+	}
+	for _, p := range h.pods {
+		if p.infra != fleet.Exited {
+			p.infra, p.ip = fleet.Created, netip.Addr{}
+		}
+	}
+	h.Volumes.loseMemory()
+	h.breakStreams()
+	h.breakTransfers()
+}
+
+// loseMemory loses what lies in memory: secrets, scratch of that kind, what is mounted for sub-paths.
+func (v *Volumes) loseMemory() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for uid, folders := range v.all {
+		maps.DeleteFunc(folders, func(_ string, f *folder) bool { return f.memory })
+		if len(folders) == 0 {
+			delete(v.all, uid)
+		}
+	}
+	maps.DeleteFunc(v.owned, func(name string, _ int64) bool { return strings.HasPrefix(name, memoryRoot+"/") })
 }
 
 // BreakWatch ends the streams of events and nothing else.
@@ -157,25 +211,32 @@ func (h *Host) breakStreams() {
 
 // call counts a call, lets happen to it what is planned, and does it under the lock.
 func (h *Host) call(ctx context.Context, verb, about string, do func() error) error {
-	f, err := h.enter(ctx, verb, about)
+	lost, err := h.begin(ctx, verb, about, do)
 	if err != nil {
 		return err
 	}
+	return lost
+}
+
+// begin is call for what goes on when the lock is let go of: lost, if not nil, is what its caller gets to hear in
+// the end.
+func (h *Host) begin(ctx context.Context, verb, about string, do func() error) (lost, err error) {
+	f, err := h.enter(ctx, verb, about)
+	if err != nil {
+		return nil, err
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.down && !ofVolumes[verb] {
-		return unavailable()
+	switch {
+	case h.down && !ofVolumes[verb] && !ofNoPodman[verb]:
+		return nil, unavailable()
+	case f == nil:
+		return nil, do()
+	case !f.act:
+		return nil, f.err
+	default:
+		return f.err, do()
 	}
-	if f != nil && !f.act {
-		return f.err
-	}
-	if err := do(); err != nil {
-		return err
-	}
-	if f != nil {
-		return f.err
-	}
-	return nil
 }
 
 func unavailable() error { return fmt.Errorf("%w: connection refused", host.ErrUnavailable) }

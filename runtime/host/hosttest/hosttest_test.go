@@ -18,7 +18,10 @@ import (
 func TestConformance(t *testing.T) {
 	hosttest.Run(t, func(*testing.T) (host.Host, host.Volumes, string) {
 		h := hosttest.New()
-		h.AddImage("localhost/skerry-test:1")
+		for tag, user := range map[string]string{"1": "", "user": "app", "uid": "1000", "uidgid": "1000:2000"} {
+			h.AddImage("localhost/skerry-test:" + tag)
+			h.SetUser("localhost/skerry-test:"+tag, user)
+		}
 		h.BehaveAs("localhost/skerry-test:1", hosttest.TestImage)
 		return h, h.Volumes, "localhost/skerry-test:1"
 	})
@@ -105,7 +108,7 @@ func TestFaults(t *testing.T) {
 		if _, err := h.Look(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("a stalled call whose context ends: %v", err)
 		}
-		h.Volumes.Write("u", "v", false, nil, "h")
+		h.Volumes.Write("u", "v", host.Written{Content: "h"})
 		want := map[string]int{"CreatePod": 4, "Look": 4, "RemovePod": 1, "Write": 1}
 		if diff := cmp.Diff(want, h.AllCalls()); diff != "" || h.Calls("CreatePod") != 4 || h.Writes() != 6 {
 			t.Error(diff, h.Calls("CreatePod"), h.Writes())
@@ -129,7 +132,7 @@ func TestDownAndUp(t *testing.T) {
 		if _, err := h.Look(t.Context()); !errors.Is(err, host.ErrUnavailable) {
 			t.Errorf("Look = %v", err)
 		}
-		if err := h.Volumes.Write("u", "v", false, nil, "h"); err != nil {
+		if err := h.Volumes.Write("u", "v", host.Written{Content: "h"}); err != nil {
 			t.Errorf("volumes need no Podman: %v", err)
 		}
 		h.Up()
@@ -223,13 +226,13 @@ func TestRegistry(t *testing.T) {
 			policy corev1.PullPolicy
 			after  time.Duration
 		}{{corev1.PullIfNotPresent, time.Minute}, {corev1.PullIfNotPresent, time.Minute}, {corev1.PullNever, time.Minute}, {corev1.PullAlways, 2 * time.Minute}} {
-			if err := h.Pull(t.Context(), "registry.example/web:latest", c.policy); err != nil || time.Since(began) != c.after {
+			if err := h.Pull(t.Context(), host.Pull{Image: "registry.example/web:latest", Policy: c.policy}); err != nil || time.Since(began) != c.after {
 				t.Errorf("%s: %v after %s", c.policy, err, time.Since(began))
 			}
 		}
 		h.RemoveImage("registry.example/web")
 		h.Withdraw("registry.example/web")
-		if err := h.Pull(t.Context(), "registry.example/web", corev1.PullIfNotPresent); err == nil || errors.Is(err, host.ErrNotFound) {
+		if err := h.Pull(t.Context(), host.Pull{Image: "registry.example/web", Policy: corev1.PullIfNotPresent}); err == nil || errors.Is(err, host.ErrNotFound) {
 			t.Errorf("what is nowhere: %v", err)
 		}
 	})
@@ -248,7 +251,7 @@ func TestByHand(t *testing.T) {
 	h.AddPod(host.Sandbox{Name: "theirs"})
 	h.AddContainer(host.Container{Name: "alone", Image: "web:1"})
 	h.HalfMake(box("half"))
-	if err := h.Volumes.Write("uid-web", "secret", true, []fleet.File{{Path: "key", Data: []byte("planted")}}, "x"); err != nil {
+	if err := h.Volumes.Write("uid-web", "secret", host.Written{Secret: true, Files: []fleet.File{{Path: "key", Data: []byte("planted")}}, Content: "x"}); err != nil {
 		t.Error(err)
 	}
 	const want = `pod a_half pod8 created
@@ -279,5 +282,161 @@ volume /memory/uid-web/secret key
 	}
 	if diff := cmp.Diff("image web:1 image1\nvolume /memory/uid-web/secret key\n", h.String()); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestReboot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hosttest.New()
+		h.AddImage("web:1", "job:1")
+		h.Behave("job:1", hosttest.Process{Ends: true, Code: 4})
+		h.Behave("web:1", hosttest.Process{Ends: true, After: time.Hour})
+		pod, _ := h.CreatePod(t.Context(), box("web"))
+		job := app(pod, "web")
+		job.Name, job.Image = "a_web_job", "job:1"
+		for _, c := range []host.Container{app(pod, "web"), job} {
+			if _, err := h.StartContainer(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for volume, memory := range map[string]bool{"disk": false, "memory": true} {
+			if err := h.Volumes.Scratch("uid-web", volume, memory, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		before, _ := h.Look(t.Context())
+		watched, executed := make(chan error), make(chan int)
+		go func() { watched <- h.Watch(t.Context(), func() {}, func(string) {}) }()
+		go func() {
+			code, _, _ := h.Exec(t.Context(), "a_web_app", []string{"hang"})
+			executed <- code
+		}()
+		time.Sleep(time.Minute)
+		h.Reboot()
+		if err := <-watched; !errors.Is(err, host.ErrUnavailable) {
+			t.Errorf("Watch = %v", err)
+		}
+		if code := <-executed; code != 137 {
+			t.Errorf("Exec = %d", code)
+		}
+		time.Sleep(2 * time.Hour) // what is dead does not end
+		after, err := h.Look(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := before.Pods[0]
+		want.Infra, want.IPs = fleet.Created, nil
+		want.Containers[0].State, want.Containers[0].Limits = fleet.Created, nil
+		if want.Containers[0].Started.IsZero() || want.Containers[1].ExitCode != 4 {
+			t.Fatalf("before: %+v", want.Containers)
+		}
+		if diff := cmp.Diff(want, after.Pods[0]); diff != "" {
+			t.Error(diff)
+		}
+		const all = `pod a_web pod3 created
+  container a_web_app container5 created image web:1 attempt 2 memory 1048576 cpu 1000
+  container a_web_job container6 exited 4 image job:1 attempt 2 memory 1048576 cpu 1000
+image job:1 image2
+image web:1 image1
+volume /disk/uid-web/disk
+`
+		if diff := cmp.Diff(all, h.String()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := hosttest.New()
+		h.AddImage("web:1")
+		pod, _ := h.CreatePod(t.Context(), box("web"))
+		later := func(string) error { time.Sleep(time.Hour); return nil }
+		early := func(id string) error { return h.StopContainer(t.Context(), id, time.Second) }
+		for _, c := range []struct {
+			process hosttest.Process
+			then    func(id string) error // what happens to it
+			label   string
+			want    fleet.ObservedContainer
+		}{
+			{hosttest.Process{Ends: true, Code: 1, Message: "oh"}, nil, "File /dev/termination-log", fleet.ObservedContainer{ExitCode: 1, Message: "oh"}},
+			{hosttest.Process{Ends: true, Code: 1, Message: "oh"}, nil, "", fleet.ObservedContainer{ExitCode: 1}},
+			{hosttest.Process{Ends: true, Code: 137, OutOfMemory: true}, nil, "", fleet.ObservedContainer{ExitCode: 137, OutOfMemory: true}},
+			{hosttest.Process{Ends: true, After: time.Minute, Code: 137, OutOfMemory: true}, later, "", fleet.ObservedContainer{ExitCode: 137, OutOfMemory: true}},
+			{hosttest.Process{Ends: true, After: time.Minute, Code: 137, OutOfMemory: true}, early, "", fleet.ObservedContainer{}},
+			{hosttest.Process{Message: "oh"}, h.Starve, "File /x", fleet.ObservedContainer{ExitCode: 137, OutOfMemory: true, Message: "oh"}},
+			{hosttest.Process{}, func(id string) error { return errors.Join(h.Say(id, "bye"), h.Kill(id, 2)) }, "File /x", fleet.ObservedContainer{ExitCode: 2, Message: "bye"}},
+			{hosttest.Process{Message: "oh"}, nil, "File /x", fleet.ObservedContainer{}}, // it lives
+		} {
+			h.Behave("web:1", c.process)
+			spec := app(pod, "web")
+			spec.Labels[fleet.LabelMessage] = c.label
+			id, err := h.StartContainer(t.Context(), spec)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.then != nil {
+				if err := c.then(id); err != nil {
+					t.Error(err)
+				}
+			}
+			got := state(t, h)
+			if got.ExitCode != c.want.ExitCode || got.Message != c.want.Message || got.OutOfMemory != c.want.OutOfMemory {
+				t.Errorf("%+v with %q: it is %+v", c.process.Message, c.label, got)
+			}
+			if err := h.Delete(id); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func TestNamespaces(t *testing.T) {
+	h := hosttest.New()
+	h.AddImage("web:1")
+	s := box("web")
+	s.Network, s.PID, s.IPC = host.Machine, host.Shared, host.Machine
+	s.Sysctls, s.DNS = map[string]string{"a": "1"}, host.DNS{Nameservers: []string{"192.0.2.1"}}
+	pod, err := h.CreatePod(t.Context(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Sysctls["a"], s.DNS.Nameservers[0] = "2", "192.0.2.2"
+	if kept, _ := h.Pod(pod); kept.Sysctls["a"] != "1" || kept.DNS.Nameservers[0] != "192.0.2.1" {
+		t.Errorf("what was handed over is still the caller's: %+v", kept)
+	}
+	sharing, alone := app(pod, "web"), app(pod, "web")
+	sharing.PID, alone.Name = host.Shared, "a_web_alone"
+	for _, c := range []host.Container{sharing, alone} {
+		if _, err := h.StartContainer(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const want = `pod a_web pod2 running network machine ipc machine pid shared
+  container a_web_alone container5 running image web:1 attempt 2 memory 1048576 cpu 1000
+  container a_web_app container4 running image web:1 attempt 2 memory 1048576 cpu 1000 pid shared
+image web:1 image1
+`
+	if diff := cmp.Diff(want, h.String()); diff != "" {
+		t.Error(diff)
+	}
+	if err := h.KillInfra(pod); err != nil {
+		t.Fatal(err)
+	}
+	seen, err := h.Look(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c := seen.Pods[0].Containers; c[0].State != fleet.Running || c[1].State != fleet.Exited || c[1].ExitCode != 137 {
+		t.Errorf("the first process of all is dead, and there are %+v", c)
+	}
+	other, err := h.CreatePod(t.Context(), box("other"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sharing = app(other, "other")
+	sharing.PID = host.Shared
+	if _, err := h.StartContainer(t.Context(), sharing); err == nil {
+		t.Error("it shares process IDs with nobody")
 	}
 }

@@ -1,13 +1,13 @@
 package hosttest
 
 import (
+	"cmp"
 	"context"
 	"fmt"
-	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,12 +25,24 @@ type Process struct {
 	Deaf    bool          // it takes no notice of the stop signal
 	Lingers time.Duration // how long it takes to end when it is told to
 	Told    int32         // its exit code when it is told to end
+
+	// Message is what it says of its end, for those who ask (fleet.LabelMessage), and OutOfMemory that it ends because
+	// the kernel kills it.
+	Message     string
+	OutOfMemory bool
+
+	// Exec is how commands act that are run beside it: their exit code and what they write. They are to end when ctx
+	// does, which is also when the process ends. nil: true and false do what they always do, hang waits for ctx, and
+	// there are no others. It may call the Host.
+	Exec func(ctx context.Context, command []string) (code int, output string)
 }
 
 // published is an image in the registry.
 type published struct {
 	id       string
 	transfer time.Duration
+	login    *host.Login   // who may have it; nil: anybody
+	held     chan struct{} // transfers wait until this is closed; nil: they do not
 }
 
 // AddImage puts images on the machine.
@@ -59,11 +71,52 @@ func (h *Host) Publish(name string, transfer time.Duration) {
 	h.registry[normal(name)] = published{id: h.id("image"), transfer: transfer}
 }
 
+// Protect lets only those have a published image who are login.
+func (h *Host) Protect(name string, login host.Login) {
+	h.republish(name, func(p *published) { p.login = &login })
+}
+
+// Hold keeps transfers of a published image from getting to an end until release is called, more than once if need
+// be.
+func (h *Host) Hold(name string) (release func()) {
+	held := make(chan struct{})
+	h.republish(name, func(p *published) { p.held = held })
+	return sync.OnceFunc(func() { close(held) })
+}
+
+func (h *Host) republish(name string, how func(p *published)) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	p, ok := h.registry[normal(name)]
+	if !ok {
+		panic("hosttest: " + name + " is not published") // a mistake of the test
+	}
+	how(&p)
+	h.registry[normal(name)] = p
+}
+
+// Offer publishes an image under a name for it, for the login if there is one, and returns its whole name.
+func (h *Host) Offer(name string, login *host.Login) (image string, err error) {
+	image = "registry.example/" + name + ":1"
+	h.Publish(image, 0)
+	if login != nil {
+		h.Protect(image, *login)
+	}
+	return image, nil
+}
+
 // Withdraw takes an image out of the registry.
 func (h *Host) Withdraw(name string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.registry, normal(name))
+}
+
+// SetUser makes an image's process run as a user by itself.
+func (h *Host) SetUser(image, user string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.users[normal(image)] = user
 }
 
 // Behave says what processes of an image do from now on. What is running goes on as it is.
@@ -85,56 +138,6 @@ func (h *Host) program(c host.Container) Process {
 	return Process{}
 }
 
-// TestImage is what the lab's test image does (internal/lab/testimage), as far as it shows from outside: for
-// BehaveAs.
-func TestImage(c host.Container) Process {
-	words := append(slices.Clone(c.Entrypoint), c.Args...)
-	if len(c.Entrypoint) > 0 && words[0] == "/skerry-test" {
-		words = words[1:]
-	}
-	if len(words) == 0 {
-		words = []string{"serve"}
-	}
-	word := func(n int) string {
-		if n < len(words) {
-			return words[n]
-		}
-		return ""
-	}
-	if words[0] == "seq" && len(words) > 1 { // the last step is what shows
-		words = strings.Fields(words[len(words)-1])
-	}
-	span, _ := time.ParseDuration(word(1))
-	switch mode := path.Base(words[0]); {
-	case len(c.Entrypoint) > 0 && path.IsAbs(words[0]) && words[0] != "/skerry-test" && path.Dir(words[0]) != "/bin":
-		return Process{Fails: fmt.Sprintf("exec: %q: no such file or directory", words[0])}
-	case mode == "serve", mode == "sleep" && len(words) == 1:
-		return Process{}
-	case mode == "sleep":
-		return Process{Ends: true, After: span}
-	case mode == "ignore-term":
-		return Process{Deaf: true}
-	case mode == "exit":
-		return Process{Ends: true, Code: code(word(1))}
-	case mode == "crash-after":
-		return Process{Ends: true, After: span, Code: code(word(2))}
-	case strings.Contains("print print-err write cat ls env id seq", mode):
-		return Process{Ends: true}
-	case len(c.Entrypoint) > 0:
-		return Process{Fails: fmt.Sprintf("exec: %q: executable file not found in $PATH", words[0])}
-	default:
-		return Process{Ends: true, Code: 1}
-	}
-}
-
-func code(word string) int32 {
-	n, err := strconv.ParseInt(word, 10, 32)
-	if err != nil {
-		return 1
-	}
-	return int32(n)
-}
-
 // reference is the grammar of image names, as far as it matters here.
 var reference = regexp.MustCompile(`^([a-zA-Z0-9][a-zA-Z0-9.-]*(:[0-9]+)?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:[\w][\w.-]{0,127})?(@[a-z0-9]+:[0-9a-f]{32,})?$`)
 
@@ -147,40 +150,169 @@ func normal(image string) string {
 	return image
 }
 
-// Pull makes sure of an image.
-func (h *Host) Pull(ctx context.Context, image string, policy corev1.PullPolicy) error {
-	var from published
-	var transfer bool
-	err := h.call(ctx, "Pull", image, func() error {
-		if !reference.MatchString(image) {
-			return fmt.Errorf("image %q is no valid reference", image)
+// ImageUser is whom an image's process runs as by itself.
+func (h *Host) ImageUser(ctx context.Context, image string) (user string, err error) {
+	err = h.call(ctx, "ImageUser", image, func() error {
+		if _, here := h.images[normal(image)]; !here {
+			return notFound("image", image)
 		}
-		_, here := h.images[normal(image)]
-		if policy != corev1.PullAlways {
-			if here {
-				return nil
-			}
-			if policy == corev1.PullNever {
-				return fmt.Errorf("image %s: %w on this node, and its pull policy is Never", image, host.ErrNotFound)
-			}
-		}
-		if from, transfer = h.registry[normal(image)]; !transfer {
-			return fmt.Errorf("pull image %s: manifest unknown", image)
-		}
+		user = h.users[normal(image)]
 		return nil
 	})
-	if err != nil || !transfer {
+	return user, err
+}
+
+// transfer is an image on its way from the registry to the machine.
+type transfer struct {
+	from    published
+	callers []*caller
+	over    chan struct{} // closed when it has come to an end, or all callers are gone
+	err     error         // why it came to none; set before over is closed
+}
+
+// caller is one Pull that waits for a transfer.
+type caller struct {
+	progress func(done, total int64)
+	heard    int64 // the last done
+}
+
+// imageSize is what all images weigh, in bytes.
+const imageSize = 4 << 20
+
+// Pull makes sure of an image.
+func (h *Host) Pull(ctx context.Context, p host.Pull) error {
+	name := normal(p.Image)
+	var t *transfer
+	me := &caller{progress: p.Progress}
+	lost, err := h.begin(ctx, "Pull", p.Image, func() (err error) {
+		t, err = h.pull(p, me)
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	timer := time.NewTimer(from.transfer)
-	defer timer.Stop()
+	if t == nil {
+		return lost
+	}
 	select {
+	case <-t.over:
+		return cmp.Or(t.err, lost)
 	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.images[normal(image)] = from.id
-	return nil
+	t.callers = slices.DeleteFunc(t.callers, func(c *caller) bool { return c == me })
+	if len(t.callers) == 0 {
+		h.finish(name, t, ctx.Err())
+	}
+	return ctx.Err()
+}
+
+// pull finds out what is to be done for an image: nothing, or to wait for a transfer.
+func (h *Host) pull(p host.Pull, me *caller) (*transfer, error) {
+	name := normal(p.Image)
+	_, here := h.images[name]
+	from, there := h.registry[name]
+	switch {
+	case !reference.MatchString(p.Image):
+		return nil, fmt.Errorf("image %q: %w", p.Image, host.ErrImageName)
+	case here && p.Policy != corev1.PullAlways:
+		return nil, nil
+	case p.Policy == corev1.PullNever:
+		return nil, fmt.Errorf("image %s: %w", p.Image, host.ErrNeverPulled)
+	case !there:
+		return nil, fmt.Errorf("pull image %s: manifest unknown", p.Image)
+	case from.login != nil && !slices.Contains(p.Logins, *from.login):
+		return nil, fmt.Errorf("pull image %s: unauthorized: authentication required", p.Image)
+	}
+	t := h.pulls[name]
+	if t == nil {
+		t = &transfer{from: from, over: make(chan struct{})}
+		h.pulls[name] = t
+		h.pulled[name]++
+		go h.transfer(name, t)
+	}
+	t.callers = append(t.callers, me)
+	return t, nil
+}
+
+// transfer brings an image, a quarter at a time.
+func (h *Host) transfer(name string, t *transfer) {
+	const parts = 4
+	took := time.Duration(0)
+	for part := range time.Duration(parts) {
+		h.tell(t, int64(part)*imageSize/parts)
+		if part == parts-1 && t.from.held != nil {
+			select {
+			case <-t.from.held:
+			case <-t.over:
+				return
+			}
+		}
+		until := t.from.transfer * (part + 1) / parts
+		timer := time.NewTimer(until - took)
+		select {
+		case <-timer.C:
+			took = until
+		case <-t.over:
+			timer.Stop()
+			return
+		}
+	}
+	for !h.arrived(name, t) {
+		h.tell(t, imageSize)
+	}
+}
+
+// tell tells all callers how much has come.
+func (h *Host) tell(t *transfer, done int64) {
+	h.mu.Lock()
+	callers := slices.Clone(t.callers)
+	h.mu.Unlock()
+	for _, c := range callers {
+		if c.progress != nil {
+			c.progress(done, imageSize)
+		}
+		h.mu.Lock()
+		c.heard = done
+		h.mu.Unlock()
+	}
+}
+
+// arrived ends a transfer all of which has come, unless somebody has yet to hear of that.
+func (h *Host) arrived(name string, t *transfer) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if slices.ContainsFunc(t.callers, func(c *caller) bool { return c.heard < imageSize }) {
+		return false
+	}
+	h.finish(name, t, nil)
+	return true
+}
+
+// finish ends a transfer.
+func (h *Host) finish(name string, t *transfer, err error) {
+	if h.pulls[name] != t {
+		return // it has ended
+	}
+	delete(h.pulls, name)
+	t.err = err
+	if err == nil {
+		h.images[name] = t.from.id
+	}
+	close(t.over)
+}
+
+// breakTransfers ends all transfers without their images.
+func (h *Host) breakTransfers() {
+	for name, t := range h.pulls {
+		h.finish(name, t, unavailable())
+	}
+}
+
+// Transfers is how many transfers of an image were begun.
+func (h *Host) Transfers(image string) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.pulled[normal(image)]
 }

@@ -3,6 +3,7 @@ package hosttest
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/host"
 )
 
 // Look lists what is there. The caller may keep and change it.
@@ -49,6 +51,7 @@ func (h *Host) look() fleet.Host {
 		}
 		seen.Pods[i].Containers = append(seen.Pods[i].Containers, c.observed())
 	}
+	seen.Claims = h.observedClaims()
 	for i := range seen.Pods {
 		slices.SortFunc(seen.Pods[i].Containers, func(a, b fleet.ObservedContainer) int { return cmp.Compare(a.PodmanName, b.PodmanName) })
 	}
@@ -63,6 +66,10 @@ func (p *pod) observed() fleet.ObservedPod {
 	if err != nil {
 		created = p.created
 	}
+	var past map[string]fleet.PastRun
+	if json.Unmarshal([]byte(l[fleet.LabelPast]), &past) != nil {
+		past = nil // it makes no sense, or there is none
+	}
 	return fleet.ObservedPod{
 		PodReport: fleet.PodReport{
 			Pod: fleet.PodID{Namespace: l[fleet.LabelPodNamespace], Name: l[fleet.LabelPodName]}, UID: l[fleet.LabelPodUID],
@@ -70,9 +77,12 @@ func (p *pod) observed() fleet.ObservedPod {
 			Revision: fleet.Revision(l[fleet.LabelRevision]), Want: fleet.Hash(l[fleet.LabelHash]),
 			Shape: fleet.Hash(l[fleet.LabelShape]), Label: l[fleet.LabelSetHash], Created: created.UTC(),
 		},
-		ID: p.id, PodmanName: p.box.Name, Infra: p.infra, IPs: p.addresses(),
+		ID: p.id, PodmanName: p.box.Name, Infra: p.infra, IPs: p.addresses(), Past: past,
 	}
 }
+
+// messageLimit is how much an ended container can say, in bytes, as the kubelet reads it.
+const messageLimit = 4096
 
 func (c *container) observed() fleet.ObservedContainer {
 	l := c.spec.Labels
@@ -84,7 +94,10 @@ func (c *container) observed() fleet.ObservedContainer {
 	o.Backoff, _ = time.ParseDuration(l[fleet.LabelBackoff])
 	switch c.state {
 	case fleet.Exited:
-		o.ExitCode, o.Finished = c.code, c.finished
+		o.ExitCode, o.Finished, o.OutOfMemory = c.code, c.finished, c.starved
+		if l[fleet.LabelMessage] != "" {
+			o.Message = c.message[max(len(c.message)-messageLimit, 0):]
+		}
 	case fleet.Running:
 		limits := c.limits
 		o.Limits = &limits
@@ -93,7 +106,7 @@ func (c *container) observed() fleet.ObservedContainer {
 }
 
 // String is the whole machine as text, the same for the same history: pods with their containers by name,
-// then containers without a pod, images, volumes. Environments are left out.
+// then containers without a pod, images, claims, volumes. Environments are left out.
 func (h *Host) String() string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -109,6 +122,9 @@ func (h *Host) String() string {
 		for _, port := range p.box.Ports {
 			fmt.Fprintf(&b, " %d/%s", port.Host, port.Protocol)
 		}
+		namespaces(&b, "network", p.box.Network)
+		namespaces(&b, "ipc", p.box.IPC)
+		namespaces(&b, "pid", p.box.PID)
 		if !ours(p.box.Labels) {
 			b.WriteString(" (a stranger's)")
 		}
@@ -119,8 +135,20 @@ func (h *Host) String() string {
 	for _, name := range slices.Sorted(maps.Keys(h.images)) {
 		fmt.Fprintf(&b, "image %s %s\n", name, h.images[name])
 	}
+	h.printClaims(&b)
 	b.WriteString(h.Volumes.String())
 	return b.String()
+}
+
+// namespaces writes whose a namespace is, unless it is as ever.
+func namespaces(b *strings.Builder, kind string, whose host.Namespace) {
+	switch whose {
+	case host.Shared:
+		fmt.Fprintf(b, " %s shared", kind)
+	case host.Machine:
+		fmt.Fprintf(b, " %s machine", kind)
+	case host.Own:
+	}
 }
 
 func (h *Host) print(b *strings.Builder, indent string, which func(*container) bool) {
@@ -134,6 +162,12 @@ func (h *Host) print(b *strings.Builder, indent string, which func(*container) b
 		fmt.Fprintf(b, "%scontainer %s %s %s", indent, c.spec.Name, c.id, c.state)
 		if c.state == fleet.Exited {
 			fmt.Fprintf(b, " %d", c.code)
+			if c.starved {
+				b.WriteString(" out of memory")
+			}
+			if c.message != "" {
+				fmt.Fprintf(b, " %q", c.message)
+			}
 		}
 		fmt.Fprintf(b, " image %s", c.spec.Image)
 		if n := c.spec.Labels[fleet.LabelAttempt]; n != "" && n != "0" {
@@ -142,6 +176,8 @@ func (h *Host) print(b *strings.Builder, indent string, which func(*container) b
 		if c.limits.Memory != 0 || c.limits.CPUQuota != 0 {
 			fmt.Fprintf(b, " memory %d cpu %d", c.limits.Memory, c.limits.CPUQuota)
 		}
+		namespaces(b, "ipc", c.spec.IPC)
+		namespaces(b, "pid", c.spec.PID)
 		b.WriteByte('\n')
 	}
 }

@@ -57,7 +57,10 @@ func (h *Host) addPod(s host.Sandbox) *pod {
 
 func (h *Host) startPod(p *pod) {
 	h.next++
-	p.infra, p.ip = fleet.Running, netip.AddrFrom4([4]byte{10, 88, byte(h.next >> 8), byte(h.next)})
+	p.infra = fleet.Running
+	if p.box.Network != host.Machine {
+		p.ip = netip.AddrFrom4([4]byte{10, 88, byte(h.next >> 8), byte(h.next)})
+	}
 }
 
 func (h *Host) dropPod(p *pod) {
@@ -167,13 +170,18 @@ func (h *Host) AddPod(s host.Sandbox) (id string) {
 }
 
 // KillInfra ends the container that holds a pod's namespaces: the pod's other containers live on, without a
-// network.
+// network. Only where it is the first process of all, they die with it.
 func (h *Host) KillInfra(idOrName string) error {
 	return h.byHand(idOrName, func(p *pod, _ *container) error {
 		if p == nil {
 			return errors.New("that is no pod")
 		}
 		p.infra, p.ip = fleet.Exited, netip.Addr{}
+		for _, c := range h.ctrs {
+			if c.spec.PodID == p.id && c.spec.PID == host.Shared {
+				h.end(c, killed)
+			}
+		}
 		return nil
 	})
 }
@@ -207,6 +215,8 @@ func (h *Host) byHand(idOrName string, do func(p *pod, c *container) error) erro
 
 func clone(s host.Sandbox) host.Sandbox {
 	s.Labels = cloneMap(s.Labels)
-	s.Ports, s.Hosts = slices.Clone(s.Ports), slices.Clone(s.Hosts)
+	s.Ports, s.Hosts, s.Sysctls = slices.Clone(s.Ports), slices.Clone(s.Hosts), cloneMap(s.Sysctls)
+	d := &s.DNS
+	d.Nameservers, d.Searches, d.Options = slices.Clone(d.Nameservers), slices.Clone(d.Searches), slices.Clone(d.Options)
 	return s
 }

@@ -25,20 +25,36 @@ type Hand interface {
 	Said(container string) error
 }
 
+// Registry is a registry beside the machine. A host given to Run that has it is tested for how it pulls from there.
+type Registry interface {
+	// Offer puts an image with that name into the registry, which only a login gets, if there is one, and returns the
+	// whole name to pull it by.
+	Offer(name string, login *host.Login) (image string, err error)
+	// Hold keeps transfers of an image from getting to an end until release is called.
+	Hold(image string) (release func())
+	// Transfers is how many transfers of an image's content were begun.
+	Transfers(image string) int
+}
+
 // Run runs the conformance suite of host.Host and host.Volumes. open is called once a test; it may give the
 // same machine each time. image is one that lies on the machine and in no registry, with the program of
-// internal/lab/testimage in it.
-func Run(t *testing.T, open func(t *testing.T) (h host.Host, v host.Volumes, image string)) {
+// internal/lab/testimage in it; with the tags user, uid and uidgid there is one that has the user app, 1000
+// and 1000:2000. without names tests, as "containers/out of memory", that are about what this machine cannot do.
+func Run(t *testing.T, open func(t *testing.T) (h host.Host, v host.Volumes, image string), without ...string) {
 	for _, part := range []struct {
 		name  string
 		tests map[string]func(*bench)
 	}{
-		{"pods", podTests}, {"containers", containerTests}, {"names", nameTests}, {"hand", handTests},
-		{"images", imageTests}, {"volumes", volumeTests},
+		{"pods", podTests}, {"containers", containerTests}, {"ends", endTests}, {"names", nameTests}, {"hand", handTests},
+		{"namespaces", namespaceTests},
+		{"exec", execTests}, {"images", imageTests}, {"registry", registryTests}, {"claims", claimTests}, {"volumes", volumeTests},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			for _, name := range slices.Sorted(maps.Keys(part.tests)) {
 				t.Run(name, func(t *testing.T) {
+					if slices.Contains(without, part.name+"/"+name) {
+						t.Skip("not on this machine")
+					}
 					h, v, image := open(t)
 					part.tests[name](&bench{T: t, Host: h, volumes: v, image: image, id: "t" + strconv.FormatInt(serial.Add(1), 10)})
 				})
@@ -69,7 +85,7 @@ func (b *bench) must(err error) {
 // is fails the test unless err is of a kind, and of no other.
 func (b *bench) is(err, kind error) {
 	b.Helper()
-	for _, k := range []error{host.ErrNotFound, host.ErrConflict, host.ErrUnavailable} {
+	for _, k := range []error{host.ErrNotFound, host.ErrConflict, host.ErrUnavailable, host.ErrNeverPulled, host.ErrImageName} {
 		if errors.Is(err, k) != errors.Is(kind, k) {
 			b.Fatalf("error is %v, want it to be %v", err, kind)
 		}
@@ -235,6 +251,17 @@ func (b *bench) watch() (bell <-chan struct{}, stop func()) {
 		cancel()
 		<-over
 	}
+}
+
+// exec runs a command in a container, which has to end with code 0, and returns what it wrote.
+func (b *bench) exec(container string, command ...string) string {
+	b.Helper()
+	code, output, err := b.Exec(b.Context(), container, command)
+	b.must(err)
+	if code != 0 {
+		b.Fatalf("%q ended with %d: %s", command, code, output)
+	}
+	return string(output)
 }
 
 // hand is the machine's Hand, or the test is skipped.

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/host"
 )
@@ -76,7 +74,7 @@ var containerTests = map[string]func(*bench){
 	},
 	"its folders are there": func(b *bench) {
 		uid := "uid-" + b.id
-		b.must(b.volumes.Write(uid, "config", false, []fleet.File{{Path: "a", Data: []byte("b"), Mode: 0o644}}, "h1"))
+		b.must(b.volumes.Write(uid, "config", host.Written{Files: []fleet.File{{Path: "a", Data: []byte("b"), Mode: 0o644}}, Content: "h1"}))
 		b.must(b.volumes.Scratch(uid, "scratch", true, 0))
 		b.Cleanup(func() { b.must(b.volumes.Remove(uid)) })
 		c := b.container(b.create(b.sandbox()), "app", "seq", "write /scratch/x y", "cat /config/a")
@@ -198,28 +196,6 @@ var nameTests = map[string]func(*bench){
 		b.empty()
 		if !b.look().Taken[c.Name] {
 			b.Fatal("its name is not among the taken ones")
-		}
-	},
-}
-
-var imageTests = map[string]func(*bench){
-	"a local image": func(b *bench) {
-		b.must(b.Pull(b.Context(), b.image, corev1.PullNever))
-		b.must(b.Pull(b.Context(), b.image, corev1.PullIfNotPresent))
-		b.is(b.Pull(b.Context(), b.image, corev1.PullAlways), errOther) // it is in no registry
-		b.must(b.Pull(b.Context(), b.image, corev1.PullNever))          // and still here
-	},
-	"an image that is nowhere": func(b *bench) {
-		b.is(b.Pull(b.Context(), "localhost/no-such-image:1", corev1.PullNever), host.ErrNotFound)
-		b.is(b.Pull(b.Context(), "localhost/no-such-image:1", corev1.PullIfNotPresent), errOther)
-	},
-	"references that are none": func(b *bench) {
-		for _, image := range []string{"", "UPPER/Case", "a b", "x:bad tag", "http://x/y", "-x", "x@sha256:zz"} {
-			for _, policy := range []corev1.PullPolicy{corev1.PullAlways, corev1.PullNever, corev1.PullIfNotPresent} {
-				if err := b.Pull(b.Context(), image, policy); err == nil || errors.Is(err, host.ErrUnavailable) || errors.Is(err, host.ErrNotFound) {
-					b.Errorf("%q with %s: %v", image, policy, err)
-				}
-			}
 		}
 	},
 }

@@ -53,6 +53,23 @@ var podTests = map[string]func(*bench){
 			b.Fatalf("a change of what was seen changed the machine: %+v", two)
 		}
 	},
+	"what a pod remembers of the sandbox before": func(b *bench) {
+		s := b.sandbox()
+		s.Labels[fleet.LabelPast] = `{"app":{"attempt":4,"backoff":40000000000},"init":{"succeeded":true}}`
+		b.create(s)
+		want := map[string]fleet.PastRun{"app": {Attempt: 4, Backoff: 40 * time.Second}, "init": {Succeeded: true}}
+		if diff := cmp.Diff(want, b.pod().Past); diff != "" {
+			b.Fatal(diff)
+		}
+	},
+	"a memory that makes no sense is none": func(b *bench) {
+		s := b.sandbox()
+		s.Labels[fleet.LabelPast] = `{"app":`
+		b.create(s)
+		if p := b.pod(); p == nil || p.Past != nil {
+			b.Fatalf("it is %+v", p)
+		}
+	},
 	"remove twice": func(b *bench) {
 		pod := b.create(b.sandbox())
 		b.start(b.container(pod, "app", "ignore-term"))

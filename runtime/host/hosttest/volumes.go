@@ -23,8 +23,9 @@ type Volumes struct {
 	host *Host
 
 	mu    sync.Mutex
-	all   map[string]map[string]*folder // by pod UID, then volume
+	all   map[string]map[string]*folder // by pod UID, then volume or what lies beside them
 	paths map[string]pathKind
+	owned map[string]int64 // groups that were given paths
 }
 
 type folder struct {
@@ -33,14 +34,22 @@ type folder struct {
 	limit   int64
 	content fleet.Hash
 	files   []fleet.File
+	group   *int64 // of a written volume
+	shows   string // of a sub-path: what was mounted there
 }
+
+// What lies beside a pod's volumes, and begins with one of these.
+const (
+	mounts   = ".mounts/"
+	messages = ".messages/"
+)
 
 type pathKind = corev1.HostPathType
 
 var _ host.Volumes = (*Volumes)(nil)
 
 // ofVolumes are the verbs that need no Podman.
-var ofVolumes = map[string]bool{"Write": true, "Scratch": true, "HostPath": true, "List": true, "Remove": true}
+var ofVolumes = map[string]bool{"Write": true, "Scratch": true, "HostPath": true, "List": true, "Remove": true, "Own": true, "SubPath": true, "Message": true}
 
 // The roots of Path.
 const (
@@ -72,17 +81,21 @@ func checkUID(uid string) error {
 	return nil
 }
 
-// Write puts files into a written volume.
-func (v *Volumes) Write(uid, volume string, secret bool, files []fleet.File, content fleet.Hash) error {
+// Write makes files the content of a written volume.
+func (v *Volumes) Write(uid, volume string, w host.Written) error {
 	return v.call("Write", uid+" "+volume, func() error {
 		if err := checkUID(uid); err != nil {
 			return err
 		}
-		if f := v.all[uid][volume]; f != nil && f.written && f.content == content {
+		if f := v.all[uid][volume]; f != nil && f.written && f.content == w.Content {
 			return nil
 		}
-		next := &folder{written: true, memory: secret, content: content}
-		for _, f := range files {
+		next := &folder{written: true, memory: w.Secret, content: w.Content}
+		if w.Group != nil {
+			group := *w.Group
+			next.group = &group
+		}
+		for _, f := range w.Files {
 			if clean := path.Clean(f.Path); !filepath.IsLocal(f.Path) || clean == "." || strings.HasPrefix(clean, "..") {
 				return fmt.Errorf("write volume %s: path %q leads out of the volume", volume, f.Path)
 			}
@@ -140,6 +153,83 @@ func (v *Volumes) HostPath(name string, kind corev1.HostPathType) error {
 	})
 }
 
+// Own gives a path to a group. It is only noted.
+func (v *Volumes) Own(name string, group int64, _ bool) error {
+	return v.call("Own", name, func() error {
+		if group < 0 {
+			return fmt.Errorf("%d is no group", group)
+		}
+		if !v.has(name) {
+			return &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		}
+		if v.owned == nil {
+			v.owned = map[string]int64{}
+		}
+		v.owned[name] = group
+		return nil
+	})
+}
+
+// SubPath mounts a path below a volume's root, or of a path that was added. All that is below is a folder.
+func (v *Volumes) SubPath(uid, key, root, below string) (at string, err error) {
+	err = v.call("SubPath", uid+" "+key, func() error {
+		if err := errors.Join(checkUID(uid), checkKey(key)); err != nil {
+			return err
+		}
+		if path.IsAbs(below) || slices.Contains(strings.Split(below, "/"), "..") {
+			return fmt.Errorf("subPath %s leads out of the volume", below)
+		}
+		if !v.has(root) {
+			return fmt.Errorf("find subPath %s: %w", below, &fs.PathError{Op: "open", Path: root, Err: fs.ErrNotExist})
+		}
+		at = v.Path(uid, mounts+key, true)
+		v.put(uid, mounts+key, &folder{memory: true, shows: path.Join(root, below)})
+		return nil
+	})
+	return at, err
+}
+
+// Message makes an empty file.
+func (v *Volumes) Message(uid, key string) (at string, err error) {
+	err = v.call("Message", uid+" "+key, func() error {
+		if err := errors.Join(checkUID(uid), checkKey(key)); err != nil {
+			return err
+		}
+		at = v.Path(uid, messages+key, false)
+		v.put(uid, messages+key, &folder{})
+		return nil
+	})
+	return at, err
+}
+
+func checkKey(key string) error {
+	odd := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') && !strings.ContainsRune("-_.", r)
+	}
+	if key == "" || key[0] == '.' || strings.ContainsFunc(key, odd) {
+		return fmt.Errorf("key %q is no name for a file", key)
+	}
+	return nil
+}
+
+// Owner is the group that a path was given to.
+func (v *Volumes) Owner(name string) (group int64, ok bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	group, ok = v.owned[name]
+	return group, ok
+}
+
+// Shows is what SubPath mounted at a path.
+func (v *Volumes) Shows(name string) (source string, ok bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if f := v.at(name); f != nil && f.shows != "" {
+		return f.shows, true
+	}
+	return "", false
+}
+
 // AddPath puts a file, folder, socket or device on the machine.
 func (v *Volumes) AddPath(name string, kind corev1.HostPathType) {
 	v.mu.Lock()
@@ -170,6 +260,9 @@ func (v *Volumes) Remove(uid string) error {
 		if err := checkUID(uid); err != nil {
 			return err
 		}
+		for name, f := range v.all[uid] {
+			delete(v.owned, v.Path(uid, name, f.memory))
+		}
 		delete(v.all, uid)
 		return nil
 	})
@@ -194,20 +287,29 @@ func (v *Volumes) Files(uid, volume string) (files []fleet.File, memory bool, er
 func (v *Volumes) there(name string) bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if _, ok := v.paths[name]; ok {
-		return true
-	}
+	return v.has(name)
+}
+
+func (v *Volumes) has(name string) bool {
+	_, ok := v.paths[name]
+	return ok || v.at(name) != nil
+}
+
+// at is what lies at a path in a pod's folder.
+func (v *Volumes) at(name string) *folder {
 	for _, root := range []string{diskRoot, memoryRoot} {
 		if rest, ok := strings.CutPrefix(name, root+"/"); ok {
 			uid, volume, _ := strings.Cut(rest, "/")
-			f := v.all[uid][volume]
-			return f != nil && f.memory == (root == memoryRoot)
+			if f := v.all[uid][volume]; f != nil && f.memory == (root == memoryRoot) {
+				return f
+			}
 		}
 	}
-	return false
+	return nil
 }
 
-// String is one line a volume, without the content of files.
+// String is one line a volume, sub-path and message, without the content of files, and one a path that was given
+// to a group.
 func (v *Volumes) String() string {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -215,12 +317,28 @@ func (v *Volumes) String() string {
 	for _, uid := range slices.Sorted(maps.Keys(v.all)) {
 		for _, name := range slices.Sorted(maps.Keys(v.all[uid])) {
 			f := v.all[uid][name]
-			fmt.Fprintf(&b, "volume %s", v.Path(uid, name, f.memory))
+			what := "volume"
+			switch {
+			case strings.HasPrefix(name, mounts):
+				what = "subPath"
+			case strings.HasPrefix(name, messages):
+				what = "message"
+			}
+			fmt.Fprintf(&b, "%s %s", what, v.Path(uid, name, f.memory))
+			if f.shows != "" {
+				fmt.Fprintf(&b, " of %s", f.shows)
+			}
+			if f.group != nil {
+				fmt.Fprintf(&b, " group %d", *f.group)
+			}
 			for _, file := range f.files {
 				fmt.Fprintf(&b, " %s", file.Path)
 			}
 			b.WriteByte('\n')
 		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(v.owned)) {
+		fmt.Fprintf(&b, "path %s group %d\n", name, v.owned[name])
 	}
 	return b.String()
 }

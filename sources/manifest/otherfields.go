@@ -1,0 +1,80 @@
+package manifest
+
+import (
+	"reflect"
+
+	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
+)
+
+const (
+	ownVolume = "cannot be done: claims get a volume of their own on the node"
+	noSize    = "the size is not enforced: a claim may fill the disk"
+)
+
+// claimFields has every field of corev1.PersistentVolumeClaimSpec. Paths are below the spec.
+var claimFields = fieldTable{
+	{path: "accessModes"},
+	{path: "selector/...", treatment: refused, text: ownVolume},
+	{path: "resources.limits", treatment: noted, text: noSize},
+	{path: "resources.requests"}, // noted: see claimCheck
+	{path: "volumeName", treatment: refused, text: ownVolume},
+	{path: "storageClassName"},
+	{path: "volumeMode", treatment: refused, quiet: "Filesystem", text: "cannot be done: volumes are folders, not block devices"},
+	{path: "dataSource/...", treatment: refused, text: ownVolume + ", which is empty at first"},
+	{path: "dataSourceRef/...", treatment: refused, text: ownVolume + ", which is empty at first"},
+	{path: "volumeAttributesClassName", treatment: refused, text: ownVolume},
+}
+
+// classFields has every field of storagev1.StorageClass.
+var classFields = fieldTable{
+	{path: "kind"},
+	{path: "apiVersion"},
+	{path: "metadata/..."},
+	{path: "provisioner", treatment: noted, text: "has no effect: every volume is a folder on the node"},
+	{path: "parameters", treatment: noted, text: "has no effect: every volume is a folder on the node"},
+	{path: "reclaimPolicy"},
+	{path: "mountOptions", treatment: noted, text: "has no effect: every volume is a folder on the node"},
+	{path: "allowVolumeExpansion", treatment: noted, quiet: "false", text: "has no effect: the size of a claim is not enforced"},
+	{path: "volumeBindingMode", treatment: noted, quiet: "WaitForFirstConsumer", text: "has no effect: a volume is made where its pod runs"},
+	{path: "allowedTopologies/...", treatment: noted, text: "has no effect: a volume is made where its pod runs"},
+}
+
+// accountFields has every field of corev1.ServiceAccount.
+var accountFields = fieldTable{
+	{path: "kind"},
+	{path: "apiVersion"},
+	{path: "metadata/..."},
+	{path: "secrets/...", treatment: noted, text: noTokens},
+	{path: "imagePullSecrets/..."},
+	{path: "automountServiceAccountToken", treatment: noted, quiet: "false", text: noTokens},
+}
+
+// claimCheck reports the fields of a claim as written that are not done.
+func claimCheck(o *corev1.PersistentVolumeClaim) []problem {
+	c := fieldCheck{table: claimFields}
+	c.visit(reflect.ValueOf(&o.Spec).Elem(), "", "spec")
+	if _, ok := o.Spec.Resources.Requests[corev1.ResourceStorage]; ok {
+		c.say(noted, keyed("spec.resources.requests", string(corev1.ResourceStorage)), noSize)
+	}
+	for _, mode := range o.Spec.AccessModes {
+		if mode == corev1.ReadWriteOncePod {
+			c.say(noted, "spec.accessModes", "ReadWriteOncePod is not enforced: several pods may use the claim at once")
+		}
+	}
+	return c.problems
+}
+
+// classCheck does the same for a StorageClass.
+func classCheck(o *storagev1.StorageClass) []problem {
+	c := fieldCheck{table: classFields}
+	c.visit(reflect.ValueOf(o).Elem(), "", "")
+	return c.problems
+}
+
+// accountCheck does the same for a ServiceAccount.
+func accountCheck(o *corev1.ServiceAccount) []problem {
+	c := fieldCheck{table: accountFields}
+	c.visit(reflect.ValueOf(o).Elem(), "", "")
+	return c.problems
+}
