@@ -99,7 +99,7 @@ func TestLabels(t *testing.T) {
 	box, _ := b.Pod("shop_web")
 	if diff := cmp.Diff(map[string]string{
 		"io.kubernetes.pod.name": "web", "io.kubernetes.pod.namespace": "shop", "io.kubernetes.pod.uid": "u1",
-		"skerry.dev/source": "home", "skerry.dev/revision": "abcdef", "skerry.dev/template-hash": "hash", "skerry.dev/termination": "File /dev/termination-log", "skerry.dev/shape-hash": "shape",
+		"skerry.dev/source": "home", "skerry.dev/revision": "abcdef", "skerry.dev/template-hash": "hash", "skerry.dev/shape-hash": "shape",
 		"skerry.dev/owner": "ReplicaSet/shop/web-1", "skerry.dev/controller": "Deployment/shop/web",
 		"skerry.dev/pod-template-hash": "label", "skerry.dev/created": "2026-01-02T02:04:05.000000006Z",
 	}, box.Labels); diff != "" {
