@@ -20,6 +20,7 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/host"
 	"github.com/skerry-dev/skerry/sources"
+	"github.com/skerry-dev/skerry/sources/manifest"
 )
 
 // Config is what an agent is made of. All fields but Sources and Metrics must be set.
@@ -34,6 +35,7 @@ type Config struct {
 	Volumes         host.Volumes
 	Prober          host.Prober
 	Sources         []Source
+	Policy          manifest.Policy // what sources must hold to
 	// Follow: look at the sources by itself, and not only when asked. Act: decide, and change the machine. An
 	// agent does both; apply without an agent only acts, diff does neither.
 	Follow, Act bool

@@ -110,7 +110,7 @@ func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
 
 // read takes over a snapshot, and what was there before where the snapshot cannot be read.
 func (a *Agent) read(s Source, before holding, snapshot sources.Snapshot) holding {
-	result := manifest.Read(snapshot.Files, snapshot.Dir)
+	result := a.Policy.Read(snapshot.Files, snapshot.Dir)
 	next := take(s.Name, snapshot.Revision, result, before, s.MayEmpty)
 	next.url, next.path, next.title = s.URL, s.Path, snapshot.Title
 	return next
@@ -213,7 +213,7 @@ func (a *Agent) remember(s Source) error {
 		if err != nil {
 			continue // its objects are held
 		}
-		result := manifest.Read(snapshot.Files, snapshot.Dir)
+		result := manifest.Read(snapshot.Files, snapshot.Dir) // it was admitted then, under whatever policy
 		for _, o := range result.Objects {
 			o.Source, o.Revision = s.Name, revision
 			good[revision][o.ID] = o

@@ -28,6 +28,9 @@ var resources = []resource{
 	{"/api/v1", "pods", fleet.KindPod, true, func(v *reconcile.View, _ fleet.Desired, _ []fleet.Node) []metav1.Object {
 		return pointers[corev1.Pod](v.Pods())
 	}},
+	{"/api/v1", "persistentvolumeclaims", fleet.KindPersistentVolumeClaim, true, func(v *reconcile.View, _ fleet.Desired, _ []fleet.Node) []metav1.Object {
+		return pointers[corev1.PersistentVolumeClaim](v.Claims())
+	}},
 	{"/api/v1", "configmaps", fleet.KindConfigMap, true, listConfigMaps},
 	{"/api/v1", "secrets", fleet.KindSecret, true, listSecrets},
 	{"/apis/apps/v1", "deployments", fleet.KindDeployment, true, func(v *reconcile.View, _ fleet.Desired, _ []fleet.Node) []metav1.Object {

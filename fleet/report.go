@@ -38,6 +38,8 @@ type NodeReport struct {
 	// Pods are all that exist on the host or that the node is about to make, in the order of their IDs. A
 	// pod that is missing here and whose slot drains in an assignment of at most Epoch is gone.
 	Pods []PodReport
+	// Claims are volumes that outlive pods, in the order of their IDs.
+	Claims []ObservedClaim
 	// Pending is how many pods something is being done about, or about to be.
 	Pending int
 	Notes   []Note

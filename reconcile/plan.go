@@ -16,7 +16,7 @@ import (
 // no slot names are reported and left alone: what becomes of them is for Decide to say.
 func Plan(in NodeInput) NodePlan {
 	p := planner{in: in, observed: map[string]*fleet.ObservedPod{}, ports: map[hostPort][]claim{}}
-	p.plan.Report = fleet.NodeReport{Node: in.Node.Name, Epoch: in.Assignment.Epoch, At: in.Now}
+	p.plan.Report = fleet.NodeReport{Node: in.Node.Name, Epoch: in.Assignment.Epoch, At: in.Now, Claims: in.Host.Claims}
 	for i := range in.Host.Pods {
 		p.observed[in.Host.Pods[i].UID] = &in.Host.Pods[i]
 	}

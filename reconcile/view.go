@@ -122,14 +122,61 @@ func (v *View) why(owner fleet.ObjectID) string {
 			if m.Report == nil {
 				continue
 			}
-			for _, c := range m.Report.Status.ContainerStatuses {
-				if w := c.State.Waiting; w != nil && w.Reason != "ContainerCreating" {
-					return fmt.Sprintf(" (%s: %s: %s)", m.Slot.Pod.Name, w.Reason, w.Message)
-				}
+			if text := waitsFor(m.Report); text != "" {
+				return fmt.Sprintf(" (%s: %s)", m.Slot.Pod.Name, text)
+			}
+			if text := v.noteOn(m.Slot.Pod.Object()); text != "" {
+				return fmt.Sprintf(" (%s: %s)", m.Slot.Pod.Name, text)
 			}
 		}
 	}
 	return ""
+}
+
+// waitsFor is the first reason why a container of a pod waits, but for those that say nothing.
+func waitsFor(p *fleet.PodReport) string {
+	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		if w := c.State.Waiting; w != nil && w.Reason != "ContainerCreating" && w.Reason != "PodInitializing" {
+			return w.Reason + ": " + w.Message
+		}
+	}
+	return ""
+}
+
+// noteOn is the first that a node says of an object.
+func (v *View) noteOn(id fleet.ObjectID) string {
+	for _, report := range v.in.Reports {
+		for _, note := range report.Notes {
+			if note.About == id {
+				return note.Text
+			}
+		}
+	}
+	return ""
+}
+
+// Claims are the desired PersistentVolumeClaims with their status, in the order of their IDs. One is bound when its
+// volume exists, which it does from its first pod on.
+func (v *View) Claims() []corev1.PersistentVolumeClaim {
+	var list []corev1.PersistentVolumeClaim
+	for object, claim := range fleet.Each[*corev1.PersistentVolumeClaim](v.in.Desired) {
+		c := claim.DeepCopy()
+		c.APIVersion, c.Kind = "v1", fleet.KindPersistentVolumeClaim
+		Mark(&c.ObjectMeta, object.Source, object.Revision)
+		c.Status = corev1.PersistentVolumeClaimStatus{Phase: corev1.ClaimPending}
+		for _, report := range v.in.Reports {
+			for _, o := range report.Claims {
+				if o.Claim.Object() == object.ID {
+					c.Spec.VolumeName = o.PodmanName
+					c.Status = corev1.PersistentVolumeClaimStatus{
+						Phase: corev1.ClaimBound, AccessModes: claim.Spec.AccessModes, Capacity: claim.Spec.Resources.Requests,
+					}
+				}
+			}
+		}
+		list = append(list, *c)
+	}
+	return list
 }
 
 func (v *View) count(set fleet.ObjectID, minReady int32) workload.Counts {

@@ -22,6 +22,8 @@ import (
 
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/sources/git"
+	"github.com/skerry-dev/skerry/sources/manifest"
+	"github.com/skerry-dev/skerry/sources/podsecurity"
 )
 
 // defaultConfigFile is read when no other is named and it is there.
@@ -34,6 +36,7 @@ type config struct {
 	Podman  podmanConfig   `mapstructure:"podman"`
 	Listen  listenConfig   `mapstructure:"listen"`
 	Sources []sourceConfig `mapstructure:"sources"`
+	Policy  policyConfig   `mapstructure:"policy"`
 	// Network is what later versions do with it. This one takes a configuration that has it, and says that it
 	// has no effect.
 	Network networkConfig `mapstructure:"network"`
@@ -55,6 +58,10 @@ type podmanConfig struct {
 type listenConfig struct {
 	Socket  string `mapstructure:"socket"`
 	Address string `mapstructure:"address"`
+}
+
+type policyConfig struct {
+	PodSecurity string `mapstructure:"podSecurity"`
 }
 
 type networkConfig struct {
@@ -101,7 +108,7 @@ func settings() map[string]string {
 	return map[string]string{
 		"node.name": strings.ToLower(name), "node.address": defaultAddress(), "node.dataDir": "/var/lib/skerry",
 		"podman.socket": "unix:///run/podman/podman.sock",
-		"listen.socket": "/run/skerry/skerry.sock", "listen.address": "",
+		"listen.socket": "/run/skerry/skerry.sock", "listen.address": "", "policy.podSecurity": string(podsecurity.Privileged),
 	}
 }
 
@@ -203,6 +210,9 @@ func (c config) validate() error {
 			fault("listen.address %q is not host:port", c.Listen.Address)
 		}
 	}
+	if _, err := podsecurity.ParseLevel(c.Policy.PodSecurity); err != nil {
+		fault("policy.podSecurity %q %w", c.Policy.PodSecurity, err)
+	}
 	if !slices.Contains([]string{"", "auto", "on", "off"}, c.Network.Services) {
 		fault("network.services %q: auto, on or off is wanted", c.Network.Services)
 	}
@@ -273,6 +283,11 @@ func (s sourceConfig) open(dir string) (*git.Source, error) {
 		return nil, err
 	}
 	return git.Open(cfg)
+}
+
+// policy is what pods are held to on this node.
+func (c config) policy() manifest.Policy {
+	return manifest.Policy{PodSecurity: podsecurity.Level(c.Policy.PodSecurity)}
 }
 
 // node is this machine for the fleet.

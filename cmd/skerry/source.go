@@ -52,12 +52,21 @@ func (o *options) read(ctx context.Context, source string) (loaded, error) {
 	case isGit(source):
 		return o.readGit(ctx, source)
 	default:
-		return readPath(ctx, source)
+		return readPath(ctx, source, o.policy())
 	}
 }
 
-func (l loaded) read() loaded {
-	l.result = manifest.Read(l.snapshot.Files, l.snapshot.Dir)
+// policy is the node's, where it has a configuration that can be read. Without one, only what Namespaces say counts.
+func (o *options) policy() manifest.Policy {
+	c, err := o.load()
+	if err != nil {
+		return manifest.Policy{}
+	}
+	return c.policy()
+}
+
+func (l loaded) read(p manifest.Policy) loaded {
+	l.result = p.Read(l.snapshot.Files, l.snapshot.Dir)
 	return l
 }
 
@@ -70,10 +79,10 @@ func (o *options) readInput() (loaded, error) {
 		return loaded{}, errors.New("standard input is empty")
 	}
 	files := fstest.MapFS{"stdin.yaml": &fstest.MapFile{Data: raw, Mode: 0o600}}
-	return loaded{name: "-", partial: true, snapshot: sources.Snapshot{Revision: "stdin", Files: files, Dir: "."}}.read(), nil
+	return loaded{name: "-", partial: true, snapshot: sources.Snapshot{Revision: "stdin", Files: files, Dir: "."}}.read(o.policy()), nil
 }
 
-func readPath(ctx context.Context, source string) (loaded, error) {
+func readPath(ctx context.Context, source string, policy manifest.Policy) (loaded, error) {
 	absolute, err := filepath.Abs(source)
 	if err != nil {
 		return loaded{}, err
@@ -97,7 +106,7 @@ func readPath(ctx context.Context, source string) (loaded, error) {
 	} else if top, ok := workTree(absolute); ok {
 		l.top, l.worktree = top, true
 	}
-	return l.read(), nil
+	return l.read(policy), nil
 }
 
 // shown is a fault with its file as a user can open it from where they are.
@@ -146,11 +155,11 @@ func (o *options) readGit(ctx context.Context, source string) (loaded, error) {
 	if branch != "" {
 		cfg.Branch = branch
 	}
-	return cfg.read(ctx)
+	return cfg.read(ctx, o.policy())
 }
 
 // read clones a source into a folder of its own, which does not outlive the call.
-func (s sourceConfig) read(ctx context.Context) (loaded, error) {
+func (s sourceConfig) read(ctx context.Context, policy manifest.Policy) (loaded, error) {
 	clone, err := os.MkdirTemp("", "skerry-source-")
 	if err != nil {
 		return loaded{}, err
@@ -164,7 +173,7 @@ func (s sourceConfig) read(ctx context.Context) (loaded, error) {
 	if err != nil {
 		return loaded{}, err
 	}
-	return loaded{name: fleet.SourceName(git.Redact(s.URL)), snapshot: snapshot}.read(), nil
+	return loaded{name: fleet.SourceName(git.Redact(s.URL)), snapshot: snapshot}.read(policy), nil
 }
 
 // set is a loaded source on its way to an agent.

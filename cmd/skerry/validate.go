@@ -39,7 +39,7 @@ func (o *options) sourcesOrConfigured(ctx context.Context, args []string) ([]loa
 		return nil, fmt.Errorf("no SOURCE is given and none is configured: name a folder, a file, - or a Git URL")
 	}
 	for _, s := range c.Sources {
-		l, err := s.read(ctx)
+		l, err := s.read(ctx, c.policy())
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", s.Name, err)
 		}

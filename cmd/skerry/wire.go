@@ -80,7 +80,7 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 	}
 	cfg := agent.Config{
 		Node: c.node(), Version: version, DataDir: c.Node.DataDir, RunDir: filepath.Join(volumes.Memory, ".agent"),
-		Store: p.store, Host: p.machine, Volumes: volumes, Prober: &probe.Prober{Execs: p.machine}, Follow: w.follow, Act: w.act, Metrics: w.metrics, Log: w.log,
+		Store: p.store, Host: p.machine, Volumes: volumes, Prober: &probe.Prober{Execs: p.machine}, Policy: c.policy(), Follow: w.follow, Act: w.act, Metrics: w.metrics, Log: w.log,
 	}
 	if w.act {
 		if err := volumes.Prepare(); err != nil {
