@@ -182,7 +182,7 @@ func (p *probers) ask(ctx context.Context, probe pod.Probe) {
 	}
 }
 
-// count changes a tally, and rings when the verdict did.
+// count changes a tally, and rings when the verdict did, or when there is a first word of why it is as it is.
 func (p *probers) count(probe pod.Probe, change func(pod.Tally) pod.Tally) {
 	p.mu.Lock()
 	before := p.health[probe.Container]
@@ -195,7 +195,7 @@ func (p *probers) count(probe pod.Probe, change func(pod.Tally) pod.Tally) {
 	turned := after[probe.Kind].Verdict != before[probe.Kind].Verdict
 	p.unsaved = p.unsaved || turned
 	p.mu.Unlock()
-	if turned {
+	if turned || (before[probe.Kind].Text == "") != (after[probe.Kind].Text == "") {
 		p.changed()
 	}
 }

@@ -109,7 +109,8 @@ func unwell(c *corev1.Container, h Health) (why string, grace *int64) {
 // probes are those that should be running for a container now: startup alone until it passed, liveness until
 // it failed, and neither in a pod that is to go (semantics 2.4).
 func (in *Input) probes(c *corev1.Container, o fleet.ObservedContainer) []Probe {
-	if o.State != fleet.Running {
+	leaving := in.Slot.Goal == fleet.Drain
+	if o.State != fleet.Running && !(leaving && o.State == fleet.Stopping) {
 		return nil
 	}
 	h := in.health(o)
@@ -123,7 +124,6 @@ func (in *Input) probes(c *corev1.Container, o fleet.ObservedContainer) []Probe 
 			Spec: spec, Handler: expandHandler(c, spec.ProbeHandler), Ports: c.Ports,
 		})
 	}
-	leaving := in.Slot.Goal == fleet.Drain
 	switch {
 	case !started(c, h):
 		if h[Startup].Verdict == Undecided && !leaving {
