@@ -62,9 +62,9 @@ func serve(b *testing.B) int {
 	return port
 }
 
-// BenchmarkHTTP is what an HTTP probe costs, beside one by net/http's Transport as the kubelet uses it: one after another,
-// and at 500 a second, each alone and in groups. cpu-ns/probe is all of this process, with what the kernel does for it; most of it
-// is going to sleep and waking up, of which those that go out together have less.
+// BenchmarkHTTP is what an HTTP probe costs, beside one by net/http's Transport as the kubelet uses it: one after
+// another, and at 500 a second, each alone and in groups. cpu-ns/probe is all of this process, with what the kernel
+// does for it; most of it is going to sleep and waking up, of which those that go out together have less.
 func BenchmarkHTTP(b *testing.B) {
 	port := serve(b)
 	url := fmt.Sprintf("http://127.0.0.1:%d/healthz", port)

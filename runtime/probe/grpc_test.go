@@ -62,6 +62,7 @@ func TestGRPC(t *testing.T) {
 	grpc_health_v1.RegisterHealthServer(refusing, refuses{agent: agent})
 	rude, _ := rough(t, func(net.Conn) {})
 	garbage, _ := rough(t, says("", func(c net.Conn) { _, _ = c.Write([]byte(strings.Repeat("nonsense\x00\n", 100))) }))
+	resetting, _ := rough(t, reset)
 	plain, _ := rough(t, func(c net.Conn) { _, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")); hang(c) })
 	closed := nowhere(t)
 	for _, c := range []struct {
@@ -80,6 +81,7 @@ func TestGRPC(t *testing.T) {
 		{"no health service", without, nil, false, "the server has no health service"},
 		{"refusing", healthServer(t, refusing), nil, false, "PermissionDenied: not for you"},
 		{"closed at once", rude, nil, false, "Unavailable: "},
+		{"reset", resetting, nil, false, "Unavailable: "},
 		{"garbage", garbage, nil, false, "Unavailable: "},
 		{"plain HTTP", plain, nil, false, "Unavailable: "},
 		{"nobody there", closed, nil, false, fmt.Sprintf("connect to 127.0.0.1:%d: connection refused", closed)},

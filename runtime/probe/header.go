@@ -12,8 +12,8 @@ import (
 )
 
 // complete is what a request's header says besides its first line: which host it is for, if that was given, and the
-// headers as given, behind those that are sent unless one of that name is given. What speaks of a body is left out, for there is
-// none, and so are User-Agent and Accept if they are given and empty.
+// headers as given, behind those that are sent unless one of that name is given. What speaks of a body is left out, for
+// there is none, and so are User-Agent and Accept if they are given and empty.
 func complete(given []corev1.HTTPHeader, agent string) (host string, all []corev1.HTTPHeader, err error) {
 	for _, usual := range [...]corev1.HTTPHeader{
 		{Name: "User-Agent", Value: agent}, {Name: "Accept", Value: "*/*"}, {Name: "Connection", Value: "close"},

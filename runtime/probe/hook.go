@@ -8,9 +8,9 @@ import (
 	"github.com/skerry-dev/skerry/runtime/host"
 )
 
-// Hook does what a handler says and waits for its end. It has no timeout but ctx, whose error it is when that ends first. A
-// command that ends with another code than 0 is an error with what the command said; an HTTP server may answer what
-// it likes, once redirects on the same host are followed.
+// Hook does what a handler says and waits for its end. It has no timeout but ctx, whose error it is when that ends
+// first. A command that ends with another code than 0 is an error with what the command said; an HTTP server may answer
+// what it likes, once redirects on the same host are followed.
 func (p *Prober) Hook(ctx context.Context, h host.Hook) error {
 	address := p.address(h.Address)
 	switch do := h.Handler; {

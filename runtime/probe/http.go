@@ -112,8 +112,8 @@ func target(a *corev1.HTTPGetAction, address string, named []corev1.ContainerPor
 	return u, nil
 }
 
-// exchange sends one request and reads the answer. It is net/http's Transport without all that is for connections that are
-// kept, which is most of what that costs.
+// exchange sends one request and reads the answer. It is net/http's Transport without all that is for connections that
+// are kept, which is most of what that costs.
 func exchange(ctx context.Context, u *url.URL, host string, headers []corev1.HTTPHeader) (answer, error) {
 	port := u.Port()
 	switch {
@@ -129,7 +129,8 @@ func exchange(ctx context.Context, u *url.URL, host string, headers []corev1.HTT
 		return answer{}, err
 	}
 	if u.Scheme == "https" {
-		// Certificates of pods are made out to names of services, if to anything; the kubelet does not verify them either.
+		// Certificates of pods are made out to names of services, if to anything; the kubelet does not verify them
+		// either.
 		c = tls.Client(c, &tls.Config{ServerName: u.Hostname(), InsecureSkipVerify: true})
 	}
 	defer c.Close()

@@ -1,10 +1,10 @@
 // Package probe asks containers how they are, and runs what they want done in their lives, as the kubelet does it: by
 // a command in the container, an HTTP request, a TCP connection, or gRPC's health service.
 //
-// It asks once. How often, how many answers it takes to believe one, and what follows from it is decided
-// elsewhere; nothing is retried, remembered or logged here. Whose failing something is, it does tell apart: that of a container
-// is a verdict; what says nothing about the container, such as a command that Podman cannot start or a machine without
-// a free file descriptor, is an error.
+// It asks once. How often, how many answers it takes to believe one, and what follows from it is decided elsewhere;
+// nothing is retried, remembered or logged here. Whose failing something is, it does tell apart: that of a container is
+// a verdict; what says nothing about the container, such as a command that Podman cannot start or a machine without a
+// free file descriptor, is an error.
 //
 // Every question has a connection of its own, and no lock is shared. It is tested against servers on the loopback that
 // behave as badly as they can, and a benchmark holds what an HTTP probe costs against net/http's Transport.
@@ -34,10 +34,10 @@ type Prober struct {
 
 var _ host.Prober = (*Prober)(nil)
 
-// Probe asks once, and has its answer when ctx ends at the latest. What the container fails is a verdict: a bad answer, no
-// connection, nothing until ctx's deadline. A ctx that is cancelled is an error, and so is one that had ended before anything was
-// asked. The verdict's text is one short line of valid UTF-8 that may be shown anywhere, and has nothing in it, such as a number of
-// a port on our side, that differs between two probes that fail alike.
+// Probe asks once, and has its answer when ctx ends at the latest. What the container fails is a verdict: a bad answer,
+// no connection, nothing until ctx's deadline. A ctx that is cancelled is an error, and so is one that had ended before
+// anything was asked. The verdict's text is one short line of valid UTF-8 that may be shown anywhere, and has nothing
+// in it, such as a number of a port on our side, that differs between two probes that fail alike.
 func (p *Prober) Probe(ctx context.Context, q host.Probe) (host.Verdict, error) {
 	// Nobody is unwell because this machine was too busy to ask in time.
 	if err := ctx.Err(); err != nil {
@@ -108,8 +108,8 @@ func over(ctx context.Context) error {
 	return nil
 }
 
-// late says that ctx's deadline came first, in the numbers of whoever wrote the timeout: what it took to get here is not
-// taken off.
+// late says that ctx's deadline came first, in the numbers of whoever wrote the timeout: what it took to get here is
+// not taken off.
 func late(ctx context.Context, began time.Time) string {
 	const unit = 100 * time.Millisecond
 	end, _ := ctx.Deadline()

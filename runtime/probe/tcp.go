@@ -27,9 +27,9 @@ func askTCP(ctx context.Context, a *corev1.TCPSocketAction, address string, name
 	return nil
 }
 
-// dialer does without keep-alives, which cost system calls and are for connections that live. It lets connections end as
-// connections do: the kubelet's SO_LINGER of one second shortens no TIME_WAIT on Linux, it only has close wait for the
-// other side, and one of zero would have servers complain of resets.
+// dialer does without keep-alives, which cost system calls and are for connections that live. It lets connections end
+// as connections do: the kubelet's SO_LINGER of one second shortens no TIME_WAIT on Linux, it only has close wait for
+// the other side, and one of zero would have servers complain of resets.
 var dialer = net.Dialer{KeepAlive: -1}
 
 // connect makes a connection that is of no use any more when ctx ends: who waits on it stops waiting.
@@ -73,8 +73,8 @@ func plain(err error) error {
 	return err
 }
 
-// blame says whose failing it is that something did not work on the network: ctx's error if that has ended, err itself if
-// this machine lacks what it takes, and in all other cases the container's.
+// blame says whose failing it is that something did not work on the network: ctx's error if that has ended, err itself
+// if this machine lacks what it takes, and in all other cases the container's.
 func blame(ctx context.Context, what string, err error) error {
 	errno, _ := errors.AsType[syscall.Errno](err)
 	ended := over(ctx)

@@ -17,8 +17,8 @@ func (u unwell) Error() string { return string(u) }
 
 func unwellf(format string, args ...any) error { return unwell(line(fmt.Sprintf(format, args...))) }
 
-// line makes one short line of what anybody may have written: words with single spaces between them, and nothing that would do
-// something to a terminal.
+// line makes one short line of what anybody may have written: words with single spaces between them, and nothing that
+// would do something to a terminal.
 func line(text string) string {
 	var b strings.Builder
 	between := func(r rune) bool { return r == ' ' || !unicode.IsPrint(r) }
