@@ -12,10 +12,6 @@ import (
 	"strings"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/sources/manifest"
@@ -331,18 +327,11 @@ func Encode(o fleet.Object) (api.Object, error) {
 }
 
 func decode(o api.Object) (fleet.Object, error) {
-	value, known := map[string]func() runtime.Object{
-		fleet.KindNamespace:  func() runtime.Object { return &corev1.Namespace{} },
-		fleet.KindConfigMap:  func() runtime.Object { return &corev1.ConfigMap{} },
-		fleet.KindSecret:     func() runtime.Object { return &corev1.Secret{} },
-		fleet.KindPod:        func() runtime.Object { return &corev1.Pod{} },
-		fleet.KindReplicaSet: func() runtime.Object { return &appsv1.ReplicaSet{} },
-		fleet.KindDeployment: func() runtime.Object { return &appsv1.Deployment{} },
-	}[o.ID.Kind]
+	value, known := manifest.New(o.ID.Kind)
 	if !known {
 		return fleet.Object{}, fmt.Errorf("%s: not a kind that Skerry runs", o.ID)
 	}
-	out := fleet.Object{ID: o.ID, File: o.File, Line: o.Line, Value: value(), Template: o.Template}
+	out := fleet.Object{ID: o.ID, File: o.File, Line: o.Line, Value: value, Template: o.Template}
 	if err := json.Unmarshal(o.Value, out.Value); err != nil {
 		return fleet.Object{}, fmt.Errorf("%s: what was sent is not one: %w", o.ID, err)
 	}

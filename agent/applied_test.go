@@ -146,3 +146,20 @@ func TestAppliedTwicePlansNothing(t *testing.T) {
 		})
 	}
 }
+
+// TestEveryKindIsApplied: what can be in a repository can be applied by hand.
+func TestEveryKindIsApplied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.run()
+		after(time.Minute)
+		account := "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default}\nimagePullSecrets: [{name: logins}]\n"
+		if err := w.Apply(t.Context(), set(t, "/a", tree(claimed, claim, throwaway, account))); err != nil {
+			t.Fatal(err)
+		}
+		w.settled()
+		if !w.ready("db") {
+			t.Error("the pod with the claim does not run")
+		}
+	})
+}

@@ -33,6 +33,7 @@ func drawDesired(t *rapid.T, faults bool) fleet.Desired {
 		objects = append(objects, deploymentOf(name, rapid.Int32Range(0, 5).Draw(t, "replicas"), image.Draw(t, "image"), func(d *appsv1.Deployment) {
 			surge, down := intstr.FromInt32(rapid.Int32Range(0, 2).Draw(t, "surge")), intstr.FromInt32(rapid.Int32Range(0, 2).Draw(t, "unavailable"))
 			d.Spec.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{MaxSurge: &surge, MaxUnavailable: &down}
+			d.Spec.Template.Spec.InitContainers = drawInitial(t)
 			switch rapid.IntRange(0, 5).Draw(t, "kind") {
 			case 0:
 				d.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}
@@ -47,9 +48,20 @@ func drawDesired(t *rapid.T, faults bool) fleet.Desired {
 	if rapid.Bool().Draw(t, "pod") {
 		objects = append(objects, podOf("bare", image.Draw(t, "image"), func(p *corev1.Pod) {
 			p.Spec.HostNetwork = rapid.Bool().Draw(t, "shape")
+			p.Spec.InitContainers = drawInitial(t)
 		}))
 	}
 	return desiredOf(objects...)
+}
+
+// drawInitial is what comes before a pod's other containers: mostly nothing, else what ends and what goes on.
+func drawInitial(t *rapid.T) []corev1.Container {
+	if rapid.IntRange(0, 2).Draw(t, "initial") > 0 {
+		return nil
+	}
+	goesOn := corev1.ContainerRestartPolicyAlways
+	list := []corev1.Container{{Name: "one", Image: "i:1"}, {Name: "side", Image: "i:1", RestartPolicy: &goesOn}, {Name: "two", Image: "i:1"}}
+	return list[:rapid.IntRange(1, len(list)).Draw(t, "how many")]
 }
 
 // checked decides and holds the decision to what must always be true of one.

@@ -10,9 +10,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/distribution/reference"
 	corev1 "k8s.io/api/core/v1"
-
-	"github.com/containers/image/v5/docker/reference"
 
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/host"

@@ -44,7 +44,7 @@ func (m *Machine) Pull(ctx context.Context, p host.Pull) error {
 	// A name without a registry means Docker's, as everywhere in Kubernetes; Podman would ask the user.
 	full := reference.TagNameOnly(name).String()
 	err = m.transfers.join(ctx, transferKey(full, p.Logins), p.Progress, func(ctx context.Context, progress func(done, total int64)) error {
-		return pullAs(call{Context: ctx, conn: conn}, full, p.Logins, progress)
+		return pullAs(call{Context: ctx, conn: conn}, full, p.Logins, progress) //nolint:contextcheck // it is one that carries ctx
 	})
 	if err != nil {
 		return fmt.Errorf("pull image %s: %w", p.Image, err)

@@ -34,6 +34,15 @@ var kinds = map[string]kind{
 	fleet.KindDeployment:            {"apps/v1", false, func() runtime.Object { return new(appsv1.Deployment) }},
 }
 
+// New is an empty object of a kind that Skerry runs; ok is false for every other kind.
+func New(kind string) (o runtime.Object, ok bool) {
+	k, ok := kinds[kind]
+	if !ok {
+		return nil, false
+	}
+	return k.empty(), true
+}
+
 // later are the kinds that Skerry will run, by name with their API group.
 var later = map[string]string{
 	"Service": "", "PersistentVolume": "", "ResourceQuota": "", "LimitRange": "",
