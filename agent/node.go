@@ -42,6 +42,7 @@ type worker struct {
 	*Agent
 	runner   *apply.Runner
 	probers  *probers
+	pasts    *pasts
 	outcomes chan apply.Outcome
 	busy     map[string]underWay
 	attempts map[string]pod.Tries  // by UID
@@ -74,6 +75,7 @@ func (a *Agent) node(ctx context.Context) error {
 		Host: a.Host, Volumes: a.Volumes, Prober: a.Prober, Pulls: &a.pulls, Profiles: filepath.Join(a.DataDir, "seccomp"),
 		Outcomes: w.outcomes, Makers: make(chan struct{}, makers),
 	}
+	w.pasts = newPasts(a.DataDir)
 	w.probers = newProbers(a.Prober, a.DataDir, a.nodeBell.ring, a.Log)
 	defer w.probers.wait()
 	defer w.finish()
@@ -178,6 +180,9 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	plan := reconcile.Plan(in)
 	w.probers.tend(ctx, plan.Probes, in.Host)
 	w.forget(in.Assignment, in.Host.Volumes)
+	if err := w.pasts.forget(in.Host, in.Assignment.Slots); err != nil {
+		w.Log.Warn("what pods were before cannot be kept", "err", err)
+	}
 	w.cut(in.Assignment)
 	for _, chain := range plan.Chains {
 		if _, busy := w.busy[chain.UID]; !busy {
@@ -210,7 +215,7 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 	}
 	return reconcile.NodeInput{
 		Node: w.Node, Assignment: assignment, Templates: w.templatesFor(assignment, desired), Desired: desired,
-		Host: w.seen, Health: w.probers.snapshot(), Busy: busy, Attempts: w.attempts, Now: time.Now(),
+		Host: w.seen, Health: w.probers.snapshot(), Past: w.pasts.all, Busy: busy, Attempts: w.attempts, Now: time.Now(),
 	}, nil
 }
 
@@ -282,6 +287,9 @@ func (w *worker) begin(ctx context.Context, in reconcile.NodeInput, chain fleet.
 	if at := slices.IndexFunc(in.Assignment.Slots, func(s fleet.Slot) bool { return s.UID == chain.UID }); at >= 0 {
 		work.Slot = in.Assignment.Slots[at]
 		work.Pod = reconcile.PodOf(work.Slot, in.Templates[work.Slot.Want])
+	}
+	if err := w.pasts.keep(chain); err != nil {
+		w.Log.Warn("what a pod was before cannot be kept", "pod", chain.Pod.String(), "err", err)
 	}
 	chainCtx, cancel := context.WithCancel(ctx)
 	w.busy[chain.UID] = underWay{goal: chain.Goal, want: work.Slot.Want, cancel: cancel}

@@ -57,9 +57,11 @@ type ObservedPod struct {
 	Infra      ContainerState // of the container that holds its namespaces; Unknown when there is none
 	IPs        []netip.Addr   // empty while it has none
 	Containers []ObservedContainer
-	// Past are the last runs of containers in a sandbox before this one, by their names, as LabelPast has them.
-	Past map[string]PastRun
+	Past       Past // as LabelPast has it
 }
+
+// Past are the last runs of containers in a sandbox that is gone, by their names.
+type Past map[string]PastRun
 
 // PastRun is what is worth remembering of a container when the sandbox it ran in is gone.
 type PastRun struct {

@@ -42,10 +42,10 @@ type Step struct {
 	Last      []string // for Stop of a whole pod: containers that wait for all others, and end one after another
 	Attempt   int
 	Backoff   time.Duration
-	Content   Volumes            // for Volume: what will lie there
-	Past      map[string]PastRun // for Sandbox: what ran in the one before it
-	Claim     ClaimID            // for Reclaim, with ID as the volume's name
-	Why       string             // a short phrase for people; may be empty
+	Content   Volumes // for Volume: what will lie there
+	Past      Past    // for Sandbox: what ran in the one before it
+	Claim     ClaimID // for Reclaim, with ID as the volume's name
+	Why       string  // a short phrase for people; may be empty
 }
 
 // String is the step as diff and logs show it.

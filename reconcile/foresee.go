@@ -50,6 +50,7 @@ func Foresee(in ForesightInput) Foresight {
 		hosts = map[fleet.NodeName]fleet.Host{}
 	}
 	now := in.Now
+	in.Templates = patient(in)
 	for range maxRounds {
 		var reports []fleet.NodeReport
 		for _, node := range in.Nodes {
@@ -87,6 +88,27 @@ func nodeInput(in ForesightInput, a fleet.Assignment, node fleet.Node, host flee
 	return NodeInput{
 		Node: node, Assignment: a, Templates: in.Templates, Desired: in.Desired, Host: host, Health: allWell(host), Now: now,
 	}
+}
+
+// patient are the templates without deadlines that are still to come: on paper every pod does its work in time.
+func patient(in ForesightInput) map[fleet.Hash]*corev1.PodTemplateSpec {
+	overdue := map[fleet.Hash]bool{}
+	for i := range in.Previous.Slots {
+		s := &in.Previous.Slots[i]
+		if t := in.Templates[s.Want]; t != nil && t.Spec.ActiveDeadlineSeconds != nil {
+			limit := time.Duration(*t.Spec.ActiveDeadlineSeconds) * time.Second
+			overdue[s.Want] = overdue[s.Want] || !in.Now.Before(s.Created.Add(limit))
+		}
+	}
+	templates := maps.Clone(in.Templates)
+	for hash, t := range templates {
+		if t.Spec.ActiveDeadlineSeconds != nil && !overdue[hash] {
+			timeless := *t
+			timeless.Spec.ActiveDeadlineSeconds = nil
+			templates[hash] = &timeless
+		}
+	}
+	return templates
 }
 
 // allWell is the health of a host on which every probe passed as soon as it was asked.

@@ -64,7 +64,7 @@ type planner struct {
 func (p *planner) pod(slot fleet.Slot) {
 	in := pod.Input{
 		Slot: slot, Spec: PodOf(slot, p.in.Templates[slot.Want]), Observed: p.observed[slot.UID],
-		Health: p.in.Health, Volumes: p.in.Host.Volumes[slot.UID], Claims: p.in.Host.Claims, Config: pod.Config{Desired: p.in.Desired},
+		Health: p.in.Health, Volumes: p.in.Host.Volumes[slot.UID], Past: p.in.Past[slot.UID], Claims: p.in.Host.Claims, Config: pod.Config{Desired: p.in.Desired},
 		Attempts: p.in.Attempts[slot.UID], Taken: p.in.Host.Taken, Busy: p.in.Busy[slot.UID],
 		Place: placeOf(p.in.Node), Now: p.in.Now,
 	}

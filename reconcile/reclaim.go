@@ -3,6 +3,8 @@ package reconcile
 import (
 	"fmt"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/reconcile/pod"
 )
@@ -11,7 +13,7 @@ import (
 // the volume was made. One that a pod uses waits for that pod's end; every other volume is kept (semantics 2.7).
 func (p *planner) reclaim(slots []fleet.Slot) {
 	config := pod.Config{Desired: p.in.Desired}
-	var used map[fleet.ClaimID]bool
+	var used *usedClaims
 	for _, c := range p.in.Host.Claims {
 		_, wanted := config.Claim(c.Claim.Namespace, c.Claim.Name)
 		if !c.Reclaim || wanted || !p.in.Desired.Known(c.Source, c.Claim.Object()) {
@@ -24,7 +26,7 @@ func (p *planner) reclaim(slots []fleet.Slot) {
 		failed := p.in.Attempts[key][""]
 		switch {
 		case p.in.Busy[key]:
-		case used[c.Claim]:
+		case used.has(c.Claim):
 			p.plan.Report.Notes = append(p.plan.Report.Notes, fleet.Note{
 				About: c.Claim.Object(), Text: "its claim is gone: the volume is removed when no pod uses it any more",
 			})
@@ -44,19 +46,38 @@ func (p *planner) reclaim(slots []fleet.Slot) {
 // ClaimKey stands for a claim's volume where pods have their UIDs: no UID has a slash.
 func ClaimKey(c fleet.ObservedClaim) string { return "claim/" + c.PodmanName }
 
-// claimsUsed are the claims of all pods on the node, those that are about to go among them.
-func (p *planner) claimsUsed(slots []fleet.Slot) map[fleet.ClaimID]bool {
-	used := map[fleet.ClaimID]bool{}
+// usedClaims are the claims that pods have. Of a pod whose template is not known all claims of its namespace may be.
+type usedClaims struct {
+	claims  map[fleet.ClaimID]bool
+	unknown map[string]bool // namespaces
+}
+
+func (u *usedClaims) has(id fleet.ClaimID) bool { return u.claims[id] || u.unknown[id.Namespace] }
+
+// claimsUsed are those of all pods on the node, those that are about to go among them.
+func (p *planner) claimsUsed(slots []fleet.Slot) *usedClaims {
+	used := &usedClaims{claims: map[fleet.ClaimID]bool{}, unknown: map[string]bool{}}
+	slotted := map[string]bool{}
 	for i := range slots {
-		template := p.in.Templates[slots[i].Want]
-		if template == nil {
-			continue
-		}
-		for j := range template.Spec.Volumes {
-			if c := template.Spec.Volumes[j].PersistentVolumeClaim; c != nil {
-				used[fleet.ClaimID{Namespace: slots[i].Pod.Namespace, Name: c.ClaimName}] = true
-			}
+		slotted[slots[i].UID] = true
+		used.add(slots[i].Pod.Namespace, p.in.Templates[slots[i].Want])
+	}
+	for i := range p.in.Host.Pods {
+		if o := &p.in.Host.Pods[i]; !slotted[o.UID] {
+			used.add(o.Pod.Namespace, p.in.Templates[o.Want])
 		}
 	}
 	return used
+}
+
+func (u *usedClaims) add(namespace string, template *corev1.PodTemplateSpec) {
+	if template == nil {
+		u.unknown[namespace] = true
+		return
+	}
+	for i := range template.Spec.Volumes {
+		if c := template.Spec.Volumes[i].PersistentVolumeClaim; c != nil {
+			u.claims[fleet.ClaimID{Namespace: namespace, Name: c.ClaimName}] = true
+		}
+	}
 }

@@ -43,6 +43,7 @@ type NodeInput struct {
 	Desired    fleet.Desired // for ConfigMaps, Secrets and claims
 	Host       fleet.Host
 	Health     map[string]pod.Health // what probes say, by Podman's ID of the container
+	Past       map[string]fleet.Past // by UID: what ran in sandboxes that are gone and have no successor yet
 	Busy       map[string]bool       // UIDs of pods with a chain under way
 	Attempts   map[string]pod.Tries  // by UID
 	Now        time.Time

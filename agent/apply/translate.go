@@ -25,7 +25,7 @@ const maxHostname = 63
 const clusterDomain = "cluster.local"
 
 // sandbox is what a pod's namespaces are made from.
-func sandbox(slot fleet.Slot, p *corev1.Pod, past map[string]fleet.PastRun) (host.Sandbox, error) {
+func sandbox(slot fleet.Slot, p *corev1.Pod, past fleet.Past) (host.Sandbox, error) {
 	s := host.Sandbox{Name: fleet.PodmanPod(slot.Pod), Labels: podLabels(slot), DNS: dns(p)}
 	if len(past) > 0 {
 		text, err := json.Marshal(past)

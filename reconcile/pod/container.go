@@ -20,6 +20,12 @@ func (n *next) container(u unit, box sandbox) []fleet.Step {
 		if u.role == main && now.State == fleet.Exited && !n.restarts(u, now) {
 			return nil // it ended well, and nobody asks it to do so again
 		}
+		if last := n.lastRun(u.Name); last != nil {
+			now = *last
+		}
+		if now.Started.IsZero() { // it was made and never ran
+			return n.start(u.Container, n.before(u.Container))
+		}
 		return n.start(u.Container, &now)
 	}
 
@@ -62,10 +68,7 @@ func (n *next) container(u unit, box sandbox) []fleet.Step {
 
 // before is the last run of a container in a sandbox that is no more; nil when there was none.
 func (n *next) before(c *corev1.Container) *fleet.ObservedContainer {
-	if n.Observed == nil {
-		return nil
-	}
-	run, ran := n.Observed.Past[c.Name]
+	run, ran := n.pastRun(c.Name)
 	if !ran {
 		return nil
 	}
@@ -118,17 +121,26 @@ func (in *Input) restarts(u unit, c fleet.ObservedContainer) bool {
 	case corev1.RestartPolicyNever:
 		return false
 	case corev1.RestartPolicyOnFailure:
-		why, _ := unwell(u.Container, in.health(c))
-		return c.ExitCode != 0 || why != ""
+		return in.failed(u, c)
 	default:
 		return true
 	}
 }
 
+// failed reports whether a container that ended did not succeed.
+func (in *Input) failed(u unit, c fleet.ObservedContainer) bool {
+	why, _ := unwell(u.Container, in.health(c))
+	return c.ExitCode != 0 || why != ""
+}
+
 // backoffOf is the wait that an ended container imposes on its successor. A run much longer than the
 // longest wait clears the series; so does another image.
-func backoffOf(c *corev1.Container, ended fleet.ObservedContainer) time.Duration {
-	if ended.Finished.Sub(ended.Started) > 2*CrashBackoff.Max || ended.Hash != fleet.HashContainer(c) {
+func (in *Input) backoffOf(c *corev1.Container, ended fleet.ObservedContainer) time.Duration {
+	end := ended.Finished
+	if sandboxOf(in.Observed) == broken && !end.After(ended.Started) { // nobody saw its end
+		end = in.Now
+	}
+	if !ended.Started.IsZero() && end.Sub(ended.Started) > 2*CrashBackoff.Max || ended.Hash != fleet.HashContainer(c) {
 		return 0
 	}
 	return ended.Backoff
@@ -139,7 +151,7 @@ func (n *next) restart(u unit, ended fleet.ObservedContainer, past []fleet.Obser
 		return nil
 	}
 	c := u.Container
-	wait := backoffOf(c, ended)
+	wait := n.backoffOf(c, ended)
 	if due := ended.Finished.Add(wait); n.Now.Before(due) {
 		n.wake(due)
 		n.wait(c.Name, "CrashLoopBackOff", "back-off %s restarting failed container %s", wait, c.Name)
@@ -191,7 +203,7 @@ func (n *next) start(c *corev1.Container, ended *fleet.ObservedContainer) []flee
 	start := fleet.Step{Verb: fleet.Start, Container: c.Name, Image: c.Image}
 	if ended != nil {
 		start.Attempt = ended.Attempt + 1
-		start.Backoff = CrashBackoff.next(backoffOf(c, *ended))
+		start.Backoff = CrashBackoff.next(n.backoffOf(c, *ended))
 		if ended.State == fleet.Exited {
 			start.Why = "it ended"
 		}

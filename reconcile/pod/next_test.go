@@ -286,6 +286,7 @@ func TestNext(t *testing.T) {
 		{"volume is missing and it runs", web(t, unfound).box(fleet.Running).has("web", "hello:1", fleet.Running)},
 		{"volume is missing for an image change", web(t, unfound).box(fleet.Running).has("web", "hello:0", fleet.Running, attempt(1, 0)).has("web", "hello:0", fleet.Exited)},
 		{"volume lies there", web(t, mounted).edit(configured).edit(func(in *pod.Input) { in.Volumes = written }).box(fleet.Running).has("web", "hello:1", fleet.Running)},
+		{"volume lies there for a restart", web(t, mounted).edit(configured).edit(func(in *pod.Input) { in.Volumes = written }).box(fleet.Running).has("web", "hello:1", fleet.Exited, code(1))},
 		{"volume has other content", web(t, mounted).edit(configured).edit(func(in *pod.Input) { in.Volumes = fleet.Volumes{"conf": "old"} }).box(fleet.Running).has("web", "hello:1", fleet.Running)},
 		{"volume cannot be written", web(t, mounted).edit(configured).box(fleet.Running).has("web", "hello:1", fleet.Running).tried("", podTry(fleet.Volume, 1, 0))},
 		{"volume cannot be written for a restart", web(t, mounted).edit(configured).box(fleet.Running).has("web", "hello:1", fleet.Exited, code(1)).tried("", podTry(fleet.Volume, 1, 0))},

@@ -10,7 +10,7 @@ import (
 func (in *Input) phase(s corev1.PodStatus) corev1.PodPhase {
 	policy := in.Spec.Spec.RestartPolicy
 	initial := in.countInitial(s.InitContainerStatuses)
-	main := count(s.ContainerStatuses)
+	main := in.countMain(s.ContainerStatuses)
 	// A pod whose last processes are being stopped has not come to its end.
 	busy := in.Observed != nil && slices.ContainsFunc(in.Observed.Containers, lives) && sandboxOf(in.Observed) == alive
 	ended := main.total > 0 && main.ended == main.total
@@ -25,17 +25,23 @@ func (in *Input) phase(s corev1.PodStatus) corev1.PodPhase {
 			return corev1.PodPending
 		}
 		return corev1.PodFailed
-	case initial.pending && main.begun == 0, main.begun < main.total, main.total == 0:
+	case initial.pending && !in.madeMain(), main.begun < main.total, main.total == 0:
 		return corev1.PodPending
 	case policy == corev1.RestartPolicyAlways, !ended, busy:
 		return corev1.PodRunning
-	case main.failed == 0:
+	case main.failed == 0 && in.ended():
 		return corev1.PodSucceeded
 	case policy == corev1.RestartPolicyNever:
 		return corev1.PodFailed
 	default: // those that failed are about to run again
 		return corev1.PodRunning
 	}
+}
+
+// ended reports whether the pod came to its end by itself.
+func (in *Input) ended() bool {
+	_, ended := in.end()
+	return ended
 }
 
 type initialCount struct {
@@ -60,7 +66,7 @@ func (in *Input) countInitial(list []corev1.ContainerStatus) (n initialCount) {
 	return n
 }
 
-// tally of containers that are not initial.
+// mainCount is about containers that are not initial.
 type mainCount struct {
 	total  int
 	begun  int // ran at least once
@@ -68,11 +74,11 @@ type mainCount struct {
 	failed int // ended with another code than 0
 }
 
-func count(list []corev1.ContainerStatus) mainCount {
+func (in *Input) countMain(list []corev1.ContainerStatus) mainCount {
 	n := mainCount{total: len(list)}
 	for i := range list {
 		s := &list[i]
-		if s.State.Waiting == nil || s.LastTerminationState.Terminated != nil || s.RestartCount > 0 {
+		if _, ran := in.pastRun(s.Name); ran || s.State.Waiting == nil || s.LastTerminationState.Terminated != nil || s.RestartCount > 0 {
 			n.begun++
 		}
 		if s.State.Terminated != nil {

@@ -34,6 +34,7 @@ type Input struct {
 	Observed *fleet.ObservedPod // nil when Podman has no such pod
 	Health   map[string]Health  // what probes say, by Podman's ID of the container
 	Volumes  fleet.Volumes      // what was written for the pod; nil when it has no folder
+	Past     fleet.Past         // what ran in a sandbox that is gone, while there is no other
 	Claims   []fleet.ObservedClaim
 	Config   Config
 	Attempts Tries
@@ -171,7 +172,8 @@ func (n *next) run() {
 		}
 		starts, starting = withoutStarts(starts), false
 	}
-	stale := err == nil && len(n.Spec.Spec.Volumes) > 0 && (starting || !covers(n.Volumes, content))
+	// They are made ready with the sandbox; after that only what is written may have to change, unless the folder is lost.
+	stale := err == nil && len(n.Spec.Spec.Volumes) > 0 && (box != alive || n.Volumes == nil || !covers(n.Volumes, content))
 	if box != alive && !n.mayBuild() {
 		return
 	}
@@ -181,7 +183,7 @@ func (n *next) run() {
 		}
 		return
 	}
-	var past map[string]fleet.PastRun
+	past := n.Past
 	if box == broken {
 		past = n.past()
 		n.step(fleet.Step{Verb: fleet.Teardown, ID: n.Observed.ID, Why: "its infra container died"})
@@ -202,24 +204,44 @@ func (n *next) run() {
 }
 
 // past is what a new sandbox should remember of the containers in the one it replaces.
-func (n *next) past() map[string]fleet.PastRun {
-	var past map[string]fleet.PastRun
+func (n *next) past() fleet.Past {
+	var past fleet.Past
 	for _, u := range n.units() {
-		run, ran := n.Observed.Past[u.Name]
-		if list := n.generations(u.Name); len(list) > 0 && list[0].ID != "" {
-			last := list[0]
+		run, ran := n.pastRun(u.Name)
+		if last := n.lastRun(u.Name); last != nil {
 			run, ran = fleet.PastRun{
-				Attempt: last.Attempt, Backoff: backoffOf(u.Container, last), Succeeded: last.State == fleet.Exited && last.ExitCode == 0,
+				Attempt: last.Attempt, Backoff: n.backoffOf(u.Container, *last),
+				Succeeded: last.State == fleet.Exited && !n.failed(u, *last),
 			}, true
 		}
 		if ran {
 			if past == nil {
-				past = map[string]fleet.PastRun{}
+				past = fleet.Past{}
 			}
 			past[u.Name] = run
 		}
 	}
 	return past
+}
+
+// pastRun is what is known of a container from before the sandbox there is.
+func (in *Input) pastRun(name string) (fleet.PastRun, bool) {
+	past := in.Past
+	if in.Observed != nil {
+		past = in.Observed.Past
+	}
+	run, ran := past[name]
+	return run, ran
+}
+
+// lastRun is the newest container that ran in this sandbox for one of the spec; nil when none did.
+func (in *Input) lastRun(name string) *fleet.ObservedContainer {
+	for _, c := range in.generations(name) {
+		if c.ID != "" && !c.Started.IsZero() {
+			return &c
+		}
+	}
+	return nil
 }
 
 // withoutStarts leaves out all steps on containers that would be started in the end: a container that cannot
@@ -301,7 +323,7 @@ func (n *next) holdAll(text string) {
 	}
 	for _, u := range n.units() {
 		if len(n.generations(u.Name)) == 0 {
-			n.wait(u.Name, creating, "%s", text)
+			n.wait(u.Name, n.unmade(), "%s", text)
 		}
 	}
 }
@@ -309,19 +331,18 @@ func (n *next) holdAll(text string) {
 // generations are the containers in Podman that stand or stood for one container, newest first. One that
 // had succeeded before the sandbox was made anew, and is not to run again for that, is there without an ID.
 func (in *Input) generations(name string) []fleet.ObservedContainer {
-	if in.Observed == nil {
-		return nil
-	}
 	var list []fleet.ObservedContainer
-	for _, c := range in.Observed.Containers {
-		if c.Name == name {
-			list = append(list, c)
+	if in.Observed != nil {
+		for _, c := range in.Observed.Containers {
+			if c.Name == name {
+				list = append(list, c)
+			}
 		}
 	}
 	slices.SortFunc(list, func(a, b fleet.ObservedContainer) int {
 		return cmp.Or(cmp.Compare(b.Attempt, a.Attempt), b.Created.Compare(a.Created), cmp.Compare(b.ID, a.ID))
 	})
-	if run := in.Observed.Past[name]; len(list) == 0 && run.Succeeded && in.skipsWhatSucceeded(name) {
+	if run, _ := in.pastRun(name); len(list) == 0 && run.Succeeded && in.skipsWhatSucceeded(name) {
 		list = append(list, fleet.ObservedContainer{
 			Name: name, State: fleet.Exited, Attempt: run.Attempt, Started: in.Slot.Created, Finished: in.Slot.Created,
 		})

@@ -34,7 +34,7 @@ const (
 // without an outcome.
 type Tally struct {
 	Verdict Verdict   `json:"verdict"`
-	Since   time.Time `json:"since"` // when the verdict last changed; zero while it is undecided
+	Since   time.Time `json:"since"` // when it last became Passed, or ceased to be; zero before that
 	Text    string    `json:"-"`     // what the last outcome said; empty when it had nothing to say
 
 	last Verdict // the last outcome
@@ -55,7 +55,10 @@ func (t Tally) Add(p *corev1.Probe, well bool, text string, now time.Time) Tally
 	}
 	t.Text = text
 	if t.run >= threshold && t.Verdict != outcome {
-		t.Verdict, t.Since = outcome, now
+		if t.Verdict == Passed || outcome == Passed {
+			t.Since = now
+		}
+		t.Verdict = outcome
 	}
 	return t
 }
@@ -109,7 +112,7 @@ func unwell(c *corev1.Container, h Health) (why string, grace *int64) {
 // probes are those that should be running for a container now: startup alone until it passed, liveness until
 // it failed, and neither in a pod that is to go (semantics 2.4).
 func (in *Input) probes(c *corev1.Container, o fleet.ObservedContainer) []Probe {
-	leaving := in.Slot.Goal == fleet.Drain
+	leaving := in.Slot.Goal == fleet.Drain || in.over()
 	if o.State != fleet.Running && !(leaving && o.State == fleet.Stopping) {
 		return nil
 	}

@@ -45,8 +45,8 @@ func OOMScore(spec *corev1.Pod, c *corev1.Container, memory int64) int {
 	if memory <= 0 {
 		return most
 	}
-	score := 1000 - 1000*float64(request.Value())/float64(memory) // a product of bytes could overflow
-	return max(least, min(most, int(score)))
+	share := int(1000 * float64(request.Value()) / float64(memory)) // a product of bytes could overflow
+	return max(least, min(most, 1000-share))
 }
 
 // Request is what a container asks for of a resource: its limit, when it says no more (semantics 1).

@@ -325,3 +325,75 @@ func TestNextIsSafe(t *testing.T) {
 		}
 	})
 }
+
+// Each container has a series of its own, whatever its role: crashed is the nth run of one that ends after that long.
+func TestCrashBackoffOfAll(t *testing.T) {
+	type want struct {
+		wait    time.Duration // until the next run
+		backoff time.Duration // that the next run brings along
+	}
+	for _, role := range []struct{ name, inits, mains, rest string }{
+		{"initial", "web", "m", ""}, {"sidecar", "web:side", "m", "m=running"}, {"sidecar before all", "web:side", "m", ""}, {"main", "one", "web m", "one=0 m=running"},
+	} {
+		for _, c := range []struct {
+			name    string
+			attempt int
+			backoff time.Duration
+			ran     time.Duration
+			image   string
+			want    want
+		}{
+			{"first", 0, 0, time.Second, "i:1", want{0, 10 * time.Second}},
+			{"second", 1, 10 * time.Second, time.Second, "i:1", want{10 * time.Second, 20 * time.Second}},
+			{"longest", 9, 300 * time.Second, time.Second, "i:1", want{300 * time.Second, 300 * time.Second}},
+			{"after ten minutes", 9, 300 * time.Second, 10 * time.Minute, "i:1", want{300 * time.Second, 300 * time.Second}},
+			{"after more than ten minutes", 9, 300 * time.Second, 10*time.Minute + time.Second, "i:1", want{0, 10 * time.Second}},
+			{"another image", 9, 300 * time.Second, time.Second, "i:0", want{0, 10 * time.Second}},
+		} {
+			t.Run(role.name+", "+c.name, func(t *testing.T) {
+				s := staged(t, onFailure, role.inits, role.mains).in(role.rest).
+					has("web", c.image, fleet.Exited, code(1), attempt(c.attempt, c.backoff), ran(c.ran, 0))
+				r := pod.Next(s.Input)
+				var got want
+				if !r.WakeAt.IsZero() {
+					if len(r.Steps) > 0 {
+						t.Fatalf("it waits, and yet %v", r.Steps)
+					}
+					got.wait, s.Now = r.WakeAt.Sub(now), r.WakeAt
+					r = pod.Next(s.Input)
+				}
+				for _, step := range r.Steps {
+					if step.Verb == fleet.Start && step.Container == "web" {
+						got.backoff = step.Backoff
+						if step.Attempt != c.attempt+1 {
+							t.Errorf("attempt %d", step.Attempt)
+						}
+					}
+				}
+				if got != c.want {
+					t.Errorf("got %v, want %v", got, c.want)
+				}
+			})
+		}
+	}
+}
+
+// What runs in a sandbox that dies may have run for long: that clears the series, too, though nobody saw it end.
+func TestLongRunInADeadSandbox(t *testing.T) {
+	for name, state := range map[string]fleet.ContainerState{"lost": fleet.Created, "as if it ran": fleet.Running} {
+		s := staged(t, always, "", "web").box(fleet.Exited).has("web", "i:1", state, at(24*time.Hour), attempt(5, 300*time.Second))
+		for _, step := range pod.Next(s.Input).Steps {
+			if step.Verb == fleet.Start && step.Backoff != 10*time.Second {
+				t.Errorf("%s: it ran for a day, and its successor is to wait %s", name, step.Backoff)
+			}
+		}
+	}
+}
+
+// What never ran was no attempt, in a dead sandbox neither.
+func TestNeverRanInADeadSandbox(t *testing.T) {
+	r := pod.Next(staged(t, always, "", "web").box(fleet.Exited).in("web=created").Input)
+	if got := brief(r); got != "teardown, sandbox, start web" {
+		t.Errorf("steps %q", got)
+	}
+}

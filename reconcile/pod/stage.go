@@ -58,21 +58,30 @@ func (in *Input) skipsWhatSucceeded(name string) bool {
 // initialized reports whether the initial containers had their turn: once one of the others was made, nothing
 // about them is asked again (semantics 2.1).
 func (in *Input) initialized() bool {
-	if sandboxOf(in.Observed) != alive {
-		return false
-	}
-	return slices.ContainsFunc(in.units(), func(u unit) bool { return u.role == main && len(in.generations(u.Name)) > 0 })
+	return sandboxOf(in.Observed) == alive && in.madeMain()
+}
+
+// madeMain reports whether one of the containers that come after the initial ones was made in the sandbox there is,
+// whatever that is like now.
+func (in *Input) madeMain() bool {
+	return slices.ContainsFunc(in.units(), func(u unit) bool { return u.role == main && in.made(u) })
+}
+
+// made reports whether a container was made in the sandbox there is.
+func (in *Input) made(u unit) bool {
+	list := in.generations(u.Name)
+	return len(list) > 0 && list[0].ID != ""
 }
 
 // stage decides on the containers whose turn it is.
 func (n *next) stage(box sandbox) []fleet.Step {
 	units := n.units()
 	past := n.initialized()
-	// An initial container that was made says that those before it ended well, even if they were removed since.
+	// A container that was made says that those before it had their turn, even if they were removed since.
 	reached := 0
 	if box == alive {
 		for i, u := range units {
-			if u.role == initial && len(n.generations(u.Name)) > 0 {
+			if u.role != main && n.made(u) {
 				reached = i
 			}
 		}
@@ -126,13 +135,19 @@ func (in *Input) overdue() bool {
 		return false
 	}
 	end, ended := in.end()
-	return !ended || end.After(deadline)
+	return !ended || !end.Before(deadline.Truncate(time.Second)) // Podman's clock has whole seconds
 }
 
 // over reports whether nothing of the pod is to be started any more.
 func (in *Input) over() bool {
 	_, ended := in.end()
-	return ended || in.overdue()
+	return ended || in.overdue() || in.ranOnce()
+}
+
+// ranOnce reports whether the pod lost its sandbox and does not get another: one that runs once does not start over
+// (semantics 2.1).
+func (in *Input) ranOnce() bool {
+	return in.Spec.Spec.RestartPolicy == corev1.RestartPolicyNever && sandboxOf(in.Observed) == broken && len(in.Observed.Containers) > 0
 }
 
 // end is when the pod ended by itself, and whether it did: all containers are done for good, or an initial one
@@ -140,10 +155,6 @@ func (in *Input) over() bool {
 func (in *Input) end() (last time.Time, ended bool) {
 	if in.Observed == nil {
 		return time.Time{}, false
-	}
-	never := in.Spec.Spec.RestartPolicy == corev1.RestartPolicyNever
-	if never && sandboxOf(in.Observed) == broken && len(in.Observed.Containers) > 0 {
-		return time.Time{}, true // a pod that runs once does not start over (semantics 2.1)
 	}
 	done := true
 	for _, u := range in.units() {

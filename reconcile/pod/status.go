@@ -32,14 +32,10 @@ func status(in Input, waiting map[string]corev1.ContainerStateWaiting) corev1.Po
 		return s
 	}
 	s.QOSClass = QOSClass(in.Spec)
-	initialized := in.initialized()
 	for _, u := range in.units() {
 		why := waiting[u.Name]
 		if why.Reason == "" {
-			why.Reason = creating
-			if len(in.Spec.Spec.InitContainers) > 0 && !initialized {
-				why.Reason = initializing
-			}
+			why.Reason = in.unmade()
 		}
 		c := in.containerStatus(u, why)
 		if u.role == main {
@@ -74,6 +70,14 @@ func statusUnknown(in Input, s *corev1.PodStatus) {
 	*s = known
 }
 
+// unmade is why a container waits of which nothing else is known.
+func (in *Input) unmade() string {
+	if len(in.Spec.Spec.InitContainers) > 0 && !in.initialized() {
+		return initializing
+	}
+	return creating
+}
+
 func (in *Input) podIPs() []corev1.PodIP {
 	if in.Observed == nil {
 		return nil
@@ -93,9 +97,8 @@ func (in *Input) containerStatus(u unit, waiting corev1.ContainerStateWaiting) c
 	past := in.generations(u.Name)
 	if len(past) == 0 {
 		s.State.Waiting = &waiting
-		if in.Observed != nil {
-			s.RestartCount = int32(in.Observed.Past[u.Name].Attempt)
-		}
+		run, _ := in.pastRun(u.Name)
+		s.RestartCount = int32(run.Attempt)
 		return s
 	}
 	now := past[0]
@@ -131,7 +134,13 @@ func (in *Input) serves(u unit, now fleet.ObservedContainer) bool {
 	return u.role != initial && started(u.Container, h) && (u.ReadinessProbe == nil || h[Readiness].Verdict == Passed)
 }
 
-func containerID(c fleet.ObservedContainer) string { return "podman://" + c.ID }
+// containerID is empty for what ran in a sandbox that is no more.
+func containerID(c fleet.ObservedContainer) string {
+	if c.ID == "" {
+		return ""
+	}
+	return "podman://" + c.ID
+}
 
 func terminated(c fleet.ObservedContainer) *corev1.ContainerStateTerminated {
 	t := &corev1.ContainerStateTerminated{
@@ -250,7 +259,7 @@ func (in *Input) turned(u unit, s corev1.ContainerStatus) time.Time {
 		at = s.State.Running.StartedAt.Time
 	}
 	h := in.health(in.generations(u.Name)[0])
-	if u.StartupProbe != nil {
+	if u.StartupProbe != nil && s.Ready {
 		at = later(at, h[Startup].Since)
 	}
 	if u.ReadinessProbe != nil {

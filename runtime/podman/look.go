@@ -117,7 +117,7 @@ func observedPod(p *entities.ListPodsReport) (fleet.ObservedPod, bool) {
 	if err != nil {
 		created = p.Created
 	}
-	var past map[string]fleet.PastRun
+	var past fleet.Past
 	if text := l[fleet.LabelPast]; text != "" {
 		_ = json.Unmarshal([]byte(text), &past) // what makes no sense says nothing
 	}

@@ -66,7 +66,7 @@ func (p *pod) observed() fleet.ObservedPod {
 	if err != nil {
 		created = p.created
 	}
-	var past map[string]fleet.PastRun
+	var past fleet.Past
 	if json.Unmarshal([]byte(l[fleet.LabelPast]), &past) != nil {
 		past = nil // it makes no sense, or there is none
 	}

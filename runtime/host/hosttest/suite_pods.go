@@ -57,7 +57,7 @@ var podTests = map[string]func(*bench){
 		s := b.sandbox()
 		s.Labels[fleet.LabelPast] = `{"app":{"attempt":4,"backoff":40000000000},"init":{"succeeded":true}}`
 		b.create(s)
-		want := map[string]fleet.PastRun{"app": {Attempt: 4, Backoff: 40 * time.Second}, "init": {Succeeded: true}}
+		want := fleet.Past{"app": {Attempt: 4, Backoff: 40 * time.Second}, "init": {Succeeded: true}}
 		if diff := cmp.Diff(want, b.pod().Past); diff != "" {
 			b.Fatal(diff)
 		}

@@ -1,0 +1,91 @@
+package podman_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/internal/lab"
+	"github.com/skerry-dev/skerry/runtime/host"
+	"github.com/skerry-dev/skerry/runtime/podman"
+)
+
+// TestLastWords: a message is what a container says, however it says it, and nothing else of the machine.
+func TestLastWords(t *testing.T) {
+	s := lab.Podman(t)
+	image := lab.Image(t, s)
+	t.Cleanup(func() { s.Reset(t) })
+	m := podman.New(s.URL())
+	pod, _ := ours(t, m, image, "web")
+	dir := t.TempDir()
+	secret := filepath.Join(dir, "secret")
+	if err := os.WriteFile(secret, []byte("the machine's"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const file, logs = "File /why", "FallbackToLogsOnError /why"
+	var lines []string
+	for i := range 200 {
+		lines = append(lines, fmt.Sprintf("print line-%d", i))
+	}
+	for i, c := range []struct {
+		name, label string
+		replace     func(path string) error // what the container's file is on the machine
+		args        []string
+		is          func(message string) bool
+	}{
+		{"a link to somebody else's", file, func(path string) error { return os.Symlink(secret, path) },
+			[]string{"exit", "1"}, func(m string) bool { return m == "" }},
+		{"no text", file, nil, []string{"seq", "write /why caf\xe9", "exit 1"}, func(m string) bool { return m == "caf\uFFFD" }},
+		{"many lines", logs, nil, append(append([]string{"seq"}, lines...), "exit 1"), func(m string) bool {
+			return strings.HasSuffix(m, "\nline-198\nline-199\n") && strings.HasPrefix(m, "line-120\n")
+		}},
+		{"one long line", logs, nil, []string{"seq", "print " + strings.Repeat("é", 20_000), "exit 1"}, func(m string) bool {
+			return len(m) > 1900 && len(m) <= 2048+utf8.UTFMax && utf8.ValidString(m) && strings.HasSuffix(strings.TrimSpace(m), "ééé")
+		}},
+		{"nothing", logs, nil, []string{"exit", "1"}, func(m string) bool { return m == "" }},
+	} {
+		path := filepath.Join(dir, fmt.Sprint("why", i))
+		if c.replace == nil {
+			c.replace = func(path string) error { return os.WriteFile(path, nil, 0o666) }
+		}
+		// A container gets its file as the machine has it; a link is put there when it runs, as one with the right to could.
+		if err := os.WriteFile(path, nil, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		id := ""
+		waitFor(t, m, func() {
+			var err error
+			id, err = m.StartContainer(t.Context(), host.Container{
+				Name: fmt.Sprint("speaker", i), PodID: pod, Image: image, Args: c.args, Mounts: []host.Mount{{Source: path, Target: "/why"}},
+				Labels: map[string]string{fleet.LabelPodUID: "uid-web", fleet.LabelContainerName: fmt.Sprint("speaker", i), fleet.LabelMessage: c.label},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}, func(h fleet.Host) bool {
+			for _, o := range h.Pods[0].Containers {
+				if o.ID == id && o.State == fleet.Exited {
+					return true
+				}
+			}
+			return false
+		})
+		if c.label == file && c.name[0] == 'a' { // asked anew, with the link in its place
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.replace(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, o := range look(t, podman.New(s.URL())).Pods[0].Containers {
+			if o.ID == id && !c.is(o.Message) {
+				t.Errorf("%s: %d bytes: %.300q", c.name, len(o.Message), o.Message)
+			}
+		}
+	}
+}
