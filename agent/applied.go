@@ -248,20 +248,19 @@ func (a *Agent) store(h holding) error {
 		part.Objects = append(part.Objects, storedObject{Object: encoded, Revision: o.Revision})
 		parts[secret] = part
 	}
-	for secret, part := range parts {
-		file := a.appliedFile(h.name, secret)
-		if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
-			return err
-		}
-		raw, err := json.Marshal(part)
-		if err != nil {
-			return err
-		}
-		if err := writeFile(file, raw); err != nil { // os.CreateTemp makes files 0600
-			return err
-		}
+	// Both are tried: where one cannot be written, what is taken back must still be in the other.
+	return errors.Join(storePart(a.appliedFile(h.name, false), parts[false]), storePart(a.appliedFile(h.name, true), parts[true]))
+}
+
+func storePart(file string, part stored) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return err
 	}
-	return nil
+	raw, err := json.Marshal(part)
+	if err != nil {
+		return err
+	}
+	return writeFile(file, raw) // os.CreateTemp makes files 0600
 }
 
 // rememberApplied reads what was applied before.

@@ -39,6 +39,11 @@ func NewView(in FleetInput, templates map[fleet.Hash]*corev1.PodTemplateSpec) *V
 	return v
 }
 
+// heard reports whether a node has said anything.
+func (v *View) heard(node fleet.NodeName) bool {
+	return slices.ContainsFunc(v.in.Reports, func(r fleet.NodeReport) bool { return r.Node == node })
+}
+
 // Waiting says what keeps the fleet from being as desired, one note a workload; nothing when all is as it
 // should be. A node that has not acted on the assignment yet is something to wait for, too.
 func (v *View) Waiting() []fleet.Note {
@@ -324,6 +329,9 @@ func (v *View) Pods() []corev1.Pod {
 			p.DeletionGracePeriodSeconds = p.Spec.TerminationGracePeriodSeconds
 		}
 		p.Status.Phase = corev1.PodPending
+		if !v.heard(slot.Node) { // an agent that was started just now has not looked yet: the pod may well run
+			p.Status.Phase, p.Status.Reason = corev1.PodUnknown, "NodeNotReported"
+		}
 		if r := v.reports[slot.UID]; r != nil {
 			p.Status = *r.Status.DeepCopy()
 		}
