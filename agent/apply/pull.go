@@ -149,7 +149,7 @@ func entriesOf(s *corev1.Secret) []entry {
 	var list []entry
 	for registry, a := range auths {
 		login := host.Login{Username: a.Username, Password: a.Password, IdentityToken: a.IdentityToken}
-		if pair, err := base64.StdEncoding.DecodeString(a.Auth); err == nil && a.Auth != "" {
+		if pair, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(a.Auth, "=")); err == nil && a.Auth != "" {
 			login.Username, login.Password, _ = strings.Cut(string(pair), ":")
 		}
 		list = append(list, entry{registryOf(registry), login})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -59,10 +60,18 @@ func sandbox(slot fleet.Slot, p *corev1.Pod, past fleet.Past) (host.Sandbox, err
 			if s.Sysctls == nil {
 				s.Sysctls = map[string]string{}
 			}
-			s.Sysctls[strings.ReplaceAll(sysctl.Name, "/", ".")] = sysctl.Value
+			s.Sysctls[dotted(sysctl.Name)] = sysctl.Value
 		}
 	}
 	return s, nil
+}
+
+// dotted is a sysctl's name with dots between its parts: either may stand there, and then the other one within a part.
+func dotted(name string) string {
+	if at := strings.IndexAny(name, "./"); at < 0 || name[at] == '.' {
+		return name
+	}
+	return strings.NewReplacer("/", ".", ".", "/").Replace(name)
 }
 
 func processes(p *corev1.Pod) host.Namespace {
@@ -212,17 +221,26 @@ func wantsPodIP(c *corev1.Container) bool {
 // hostsVolume is a written volume that no pod can name.
 const hostsVolume = ".etc"
 
-// hosts is an /etc/hosts of ours, for a pod that has a name in the cluster: Podman's has no such name. Nil for every
-// other pod.
+// hosts is an /etc/hosts of ours, for a pod that has a name in the cluster, which Podman's has not, and for one in the
+// machine's network that has other names, which Podman leaves out. Nil for every other pod.
 func (r *run) hosts(ips []string) (*host.Mount, error) {
-	full := fullName(r.Pod)
-	if full == "" || r.Pod.Spec.HostNetwork {
-		return nil, nil
-	}
+	full, machine := fullName(r.Pod), r.Pod.Spec.HostNetwork
 	var b strings.Builder
-	b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
-	for _, ip := range ips {
-		fmt.Fprintf(&b, "%s\t%s\t%s\n", ip, full, shortName(r.Pod))
+	switch {
+	case machine && len(r.Pod.Spec.HostAliases) > 0:
+		raw, err := os.ReadFile("/etc/hosts")
+		if err != nil {
+			return nil, err
+		}
+		b.Write(raw)
+		b.WriteByte('\n')
+	case machine || full == "":
+		return nil, nil
+	default:
+		b.WriteString("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+		for _, ip := range ips {
+			fmt.Fprintf(&b, "%s\t%s\t%s\n", ip, full, shortName(r.Pod))
+		}
 	}
 	for _, alias := range r.Pod.Spec.HostAliases {
 		fmt.Fprintf(&b, "%s\t%s\n", alias.IP, strings.Join(alias.Hostnames, "\t"))

@@ -1,6 +1,7 @@
 package pod
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -191,7 +192,7 @@ func Field(spec *corev1.Pod, path string, place Place) (string, error) {
 	case "spec.nodeName":
 		return spec.Spec.NodeName, nil
 	case "spec.serviceAccountName":
-		return spec.Spec.ServiceAccountName, nil
+		return cmp.Or(spec.Spec.ServiceAccountName, "default"), nil // what an API server fills in
 	case "status.hostIP", "status.hostIPs":
 		return place.Address, nil
 	case "status.podIP":

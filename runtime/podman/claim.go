@@ -14,6 +14,10 @@ import (
 	"github.com/skerry-dev/skerry/runtime/host"
 )
 
+// unowned keeps Podman from giving a new volume to the user of the first container that has it: whose it is, fsGroup
+// says.
+var unowned = map[string]string{"o": "uid=0,gid=0"}
+
 // CreateClaim makes sure of a claim's volume.
 func (m *Machine) CreateClaim(ctx context.Context, c host.Claim) (string, error) {
 	ctx, err := m.connect(ctx)
@@ -23,7 +27,7 @@ func (m *Machine) CreateClaim(ctx context.Context, c host.Claim) (string, error)
 	v, err := volumes.Inspect(ctx, c.Name, nil)
 	there := true
 	if errors.Is(kind(ctx, err), host.ErrNotFound) {
-		v, err = volumes.Create(ctx, entities.VolumeCreateOptions{Name: c.Name, Label: c.Labels}, nil)
+		v, err = volumes.Create(ctx, entities.VolumeCreateOptions{Name: c.Name, Label: c.Labels, Options: unowned}, nil)
 		there = errors.Is(kind(ctx, err), host.ErrConflict) // somebody was quicker
 		if there {
 			v, err = volumes.Inspect(ctx, c.Name, nil)

@@ -20,11 +20,11 @@ func resolver(p *specgen.PodSpecGenerator, d host.DNS) error {
 	}
 	all := d
 	if !d.Alone {
-		raw, err := os.ReadFile("/etc/resolv.conf")
+		machine, err := machineResolver()
 		if err != nil {
 			return fmt.Errorf("how this machine resolves names: %w", err)
 		}
-		all = merge(parseResolver(string(raw)), d)
+		all = merge(machine, d)
 	}
 	for _, server := range all.Nameservers {
 		ip := net.ParseIP(server)
@@ -35,6 +35,23 @@ func resolver(p *specgen.PodSpecGenerator, d host.DNS) error {
 	}
 	p.DNSSearch, p.DNSOption = all.Searches, all.Options
 	return nil
+}
+
+// machineResolver is how this machine resolves names. Where systemd-resolved does it, on the loopback, those count that
+// it asks itself.
+func machineResolver() (host.DNS, error) {
+	raw, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		return host.DNS{}, err
+	}
+	d := parseResolver(string(raw))
+	if len(d.Nameservers) > 0 {
+		return d, nil
+	}
+	if raw, err := os.ReadFile("/run/systemd/resolve/resolv.conf"); err == nil {
+		return parseResolver(string(raw)), nil
+	}
+	return d, nil
 }
 
 // merge adds to what there is, each thing once. An option replaces one of the same name.

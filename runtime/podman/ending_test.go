@@ -1,6 +1,7 @@
 package podman_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,26 +34,21 @@ func TestLastWords(t *testing.T) {
 	}
 	for i, c := range []struct {
 		name, label string
-		replace     func(path string) error // what the container's file is on the machine
+		link        bool // the file is one by the time it is read
 		args        []string
 		is          func(message string) bool
 	}{
-		{"a link to somebody else's", file, func(path string) error { return os.Symlink(secret, path) },
-			[]string{"exit", "1"}, func(m string) bool { return m == "" }},
-		{"no text", file, nil, []string{"seq", "write /why caf\xe9", "exit 1"}, func(m string) bool { return m == "caf\uFFFD" }},
-		{"many lines", logs, nil, append(append([]string{"seq"}, lines...), "exit 1"), func(m string) bool {
+		{"a link to somebody else's", file, true, []string{"exit", "1"}, func(m string) bool { return m == "" }},
+		{"no text", file, false, []string{"seq", "write /why caf\xe9", "exit 1"}, func(m string) bool { return m == "caf\uFFFD" }},
+		{"many lines", logs, false, append(append([]string{"seq"}, lines...), "exit 1"), func(m string) bool {
 			return strings.HasSuffix(m, "\nline-198\nline-199\n") && strings.HasPrefix(m, "line-120\n")
 		}},
-		{"one long line", logs, nil, []string{"seq", "print " + strings.Repeat("é", 20_000), "exit 1"}, func(m string) bool {
+		{"one long line", logs, false, []string{"seq", "print " + strings.Repeat("é", 20_000), "exit 1"}, func(m string) bool {
 			return len(m) > 1900 && len(m) <= 2048+utf8.UTFMax && utf8.ValidString(m) && strings.HasSuffix(strings.TrimSpace(m), "ééé")
 		}},
-		{"nothing", logs, nil, []string{"exit", "1"}, func(m string) bool { return m == "" }},
+		{"nothing", logs, false, []string{"exit", "1"}, func(m string) bool { return m == "" }},
 	} {
 		path := filepath.Join(dir, fmt.Sprint("why", i))
-		if c.replace == nil {
-			c.replace = func(path string) error { return os.WriteFile(path, nil, 0o666) }
-		}
-		// A container gets its file as the machine has it; a link is put there when it runs, as one with the right to could.
 		if err := os.WriteFile(path, nil, 0o666); err != nil {
 			t.Fatal(err)
 		}
@@ -74,14 +70,12 @@ func TestLastWords(t *testing.T) {
 			}
 			return false
 		})
-		if c.label == file && c.name[0] == 'a' { // asked anew, with the link in its place
-			if err := os.Remove(path); err != nil {
-				t.Fatal(err)
-			}
-			if err := c.replace(path); err != nil {
+		if c.link { // as a container could make it that has the folder around it
+			if err := errors.Join(os.Remove(path), os.Symlink(secret, path)); err != nil {
 				t.Fatal(err)
 			}
 		}
+		// A machine of its own, which has not asked before.
 		for _, o := range look(t, podman.New(s.URL())).Pods[0].Containers {
 			if o.ID == id && !c.is(o.Message) {
 				t.Errorf("%s: %d bytes: %.300q", c.name, len(o.Message), o.Message)

@@ -2,8 +2,11 @@ package podman_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -12,11 +15,12 @@ import (
 	"time"
 
 	"github.com/skerry-dev/skerry/internal/lab"
+	"github.com/skerry-dev/skerry/runtime/host"
 	"github.com/skerry-dev/skerry/runtime/podman"
 )
 
 // Podman keeps two processes of a session that has ended for five minutes, and waits three seconds for them when the
-// container is removed. Of ours nothing is kept, however they end.
+// pod is removed. Of ours nothing is kept, however they end.
 func TestExecLeavesNothing(t *testing.T) {
 	s := lab.Podman(t)
 	image := lab.Image(t, s)
@@ -52,23 +56,52 @@ func TestExecLeavesNothing(t *testing.T) {
 		t.Errorf("Podman still has sessions: %s", left)
 	}
 
-	// The same by hand, for comparison: its session stays.
-	s.CLI(t, "exec", "--detach", theirs, "exit", "0")
+	// The same as anybody else would, for comparison: that session stays, and keeps its pod from going.
+	api(t, s, "/containers/"+theirs+"/exec", `{"AttachStdout":true,"Cmd":["exit","0"]}`, func(answer []byte) {
+		var session struct{ ID string }
+		if err := json.Unmarshal(answer, &session); err != nil {
+			t.Fatal(err)
+		}
+		api(t, s, "/exec/"+session.ID+"/start", `{"Detach":false,"Tty":false}`, func([]byte) {})
+	})
 	if len(execMonitors(t)) == 0 {
 		t.Error("Podman lets go of its sessions by itself: dismiss is not needed any more")
 	}
-	began := time.Now()
-	if err := m.RemovePod(t.Context(), pod); err != nil {
-		t.Error(err)
+	removal := func(pod string) time.Duration {
+		began := time.Now()
+		if err := m.RemovePod(t.Context(), pod); err != nil {
+			t.Error(err)
+		}
+		return time.Since(began)
 	}
-	took := time.Since(began)
-	began = time.Now()
-	if err := m.RemovePod(t.Context(), other); err != nil {
-		t.Error(err)
+	if fast, slow := removal(pod), removal(other); fast > slow {
+		t.Errorf("removal took %s, and %s where a session had been left", fast, slow)
 	}
-	if slow := time.Since(began); took > slow {
-		t.Errorf("removal took %s, and %s where a session had been left", took, slow)
+}
+
+// api posts to Podman.
+func api(t *testing.T, s *lab.Service, path, body string, answered func(answer []byte)) {
+	t.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "unix", s.Socket())
+	}}
+	defer transport.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://podman/v4.0.0/libpod"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
 	}
+	request.Header.Set("Content-Type", "application/json")
+	response, err := (&http.Client{Transport: transport}).Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(response.Body)
+	if err != nil || response.StatusCode > 299 {
+		t.Fatalf("%s: %s, %v: %s", path, response.Status, err, answer)
+	}
+	answered(answer)
 }
 
 // inCgroup are the processes of a container with their command lines.
@@ -109,7 +142,8 @@ func processes(t *testing.T, is func(dir, line string) bool) map[int]string {
 	return found
 }
 
-// TestExecWithoutPodman: a service that dies in the midst of a command is Podman's failing, and no outcome.
+// TestExecWithoutPodman: a service that dies in the midst of a command is Podman's failing, and no outcome. The command
+// is not left to run on.
 func TestExecWithoutPodman(t *testing.T) {
 	s := lab.Podman(t)
 	image := lab.Image(t, s)
@@ -117,24 +151,26 @@ func TestExecWithoutPodman(t *testing.T) {
 	t.Cleanup(func() { s.Start(t) })
 	m := podman.New(s.URL())
 	_, container := ours(t, m, image, "web")
-	dir := t.TempDir()
-	_ = dir
+	main := inCgroup(t, container)
 	over := make(chan error, 1)
 	go func() {
-		code, output, err := m.Exec(t.Context(), container, []string{"sleep"})
-		if err == nil {
-			err = fmt.Errorf("no error, but code %d and %q", code, output)
-			code = -1
-		}
+		_, _, err := m.Exec(t.Context(), container, []string{"ignore-term"})
 		over <- err
 	}()
-	for len(inCgroup(t, container)) < 2 {
-		if t.Context().Err() != nil {
-			return
+	command := 0
+	for deadline := time.Now().Add(time.Minute); command == 0 && time.Now().Before(deadline); {
+		for pid, line := range inCgroup(t, container) {
+			if main[pid] == "" && strings.Contains(line, "ignore-term") && !strings.Contains(line, "runc") {
+				command = pid
+			}
 		}
 	}
+	ended := watchProcess(t, command)
 	s.Kill(t)
-	err := <-over
-	s.Start(t)
-	t.Log(err)
+	if err := <-over; !errors.Is(err, host.ErrUnavailable) {
+		t.Errorf("exec = %v", err)
+	}
+	if !ended() {
+		t.Error("the command lives on")
+	}
 }

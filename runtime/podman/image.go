@@ -43,6 +43,9 @@ func (m *Machine) Pull(ctx context.Context, p host.Pull) error {
 	}
 	// A name without a registry means Docker's, as everywhere in Kubernetes; Podman would ask the user.
 	full := reference.TagNameOnly(name).String()
+	if p.Progress != nil { // that it is on its way is worth knowing before anything of it has come
+		p.Progress(0, 0)
+	}
 	err = m.transfers.join(ctx, transferKey(full, p.Logins), p.Progress, func(ctx context.Context, progress func(done, total int64)) error {
 		return pullAs(call{Context: ctx, conn: conn}, full, p.Logins, progress) //nolint:contextcheck // it is one that carries ctx
 	})

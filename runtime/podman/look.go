@@ -75,6 +75,7 @@ func (m *Machine) host(podList []*entities.ListPodsReport, all []entities.ListCo
 		h.Pods = append(h.Pods, o)
 	}
 	live := map[string]bool{}
+	odd := m.monitors.states(all)
 	for i := range all {
 		c := &all[i]
 		index, inPod := at[c.Pod]
@@ -82,10 +83,15 @@ func (m *Machine) host(podList []*entities.ListPodsReport, all []entities.ListCo
 		case inPod && c.IsInfra:
 			o := &h.Pods[index]
 			o.Infra = state(c.State)
+			if odd[c.ID] != "" && !there(c.Pid) { // one that still runs holds the pod together, watched or not
+				o.Infra = odd[c.ID]
+			}
 			o.IPs = m.addresses(c.ID, c.Pid)
 			live[c.ID] = true
 		case inPod && c.Labels[fleet.LabelPodUID] == h.Pods[index].UID:
-			h.Pods[index].Containers = append(h.Pods[index].Containers, observedContainer(c))
+			o := observedContainer(c)
+			o.State = cmp.Or(odd[c.ID], o.State)
+			h.Pods[index].Containers = append(h.Pods[index].Containers, o)
 		default:
 			for _, name := range c.Names {
 				h.Taken[name] = true
@@ -135,7 +141,7 @@ func observedPod(p *entities.ListPodsReport) (fleet.ObservedPod, bool) {
 func observedContainer(c *entities.ListContainer) fleet.ObservedContainer {
 	o := fleet.ObservedContainer{
 		ID: c.ID, Name: c.Labels[fleet.LabelContainerName], Image: c.Image, ImageID: c.ImageID,
-		State: state(c.State), Created: c.Created.UTC(), Started: unix(c.StartedAt),
+		State: state(c.State), Created: c.Created.UTC(), Started: timeOf(c.StartedAt),
 		Hash: fleet.Hash(c.Labels[fleet.LabelContainerHash]),
 	}
 	if len(c.Names) > 0 {
@@ -145,15 +151,15 @@ func observedContainer(c *entities.ListContainer) fleet.ObservedContainer {
 	o.Backoff, _ = time.ParseDuration(c.Labels[fleet.LabelBackoff])
 	switch o.State {
 	case fleet.Exited:
-		o.ExitCode, o.Finished = c.ExitCode, unix(c.ExitedAt)
+		o.ExitCode, o.Finished = c.ExitCode, timeOf(c.ExitedAt)
 	case fleet.Running:
 		o.Limits = limitsOf(c.Pid, c.ID)
 	}
 	return o
 }
 
-// unix is a time in seconds; Podman writes the zero time as a large negative number.
-func unix(seconds int64) time.Time {
+// timeOf is a time in seconds; Podman writes the zero time as a large negative number.
+func timeOf(seconds int64) time.Time {
 	if seconds <= 0 {
 		return time.Time{}
 	}
@@ -200,6 +206,8 @@ func (m *Machine) Watch(ctx context.Context, ready func(), changed func(uid stri
 		return fmt.Errorf("listen to events: %w", kind(ctx, err))
 	}
 	defer response.Body.Close()
+	m.monitors.listen(func() { changed("") })
+	defer m.monitors.listen(nil)
 	ready()
 	decoder := json.NewDecoder(response.Body)
 	for {

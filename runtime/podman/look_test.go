@@ -334,7 +334,7 @@ func TestPullThatIsGivenUp(t *testing.T) {
 	defer silent.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	err = m.Pull(ctx, host.Pull{Image: silent.Addr().String()+"/app:1", Policy: "Always"})
+	err = m.Pull(ctx, host.Pull{Image: silent.Addr().String() + "/app:1", Policy: "Always"})
 	if !errors.Is(err, context.DeadlineExceeded) || errors.Is(err, host.ErrUnavailable) {
 		t.Errorf("Pull = %v, want the context's error", err)
 	}

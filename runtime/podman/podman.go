@@ -42,6 +42,7 @@ type Machine struct {
 
 	transfers transfers
 	endings   endings
+	monitors  monitors
 }
 
 var _ host.Host = (*Machine)(nil)

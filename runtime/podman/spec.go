@@ -1,6 +1,7 @@
 package podman
 
 import (
+	"os"
 	"slices"
 
 	nettypes "github.com/containers/common/libnetwork/types"
@@ -27,6 +28,13 @@ func podSpec(s host.Sandbox) (specgen.PodSpecGenerator, error) {
 	}
 	if s.Network == host.Machine {
 		p.NetNS = specgen.Namespace{NSMode: specgen.Host}
+		if p.Hostname == "" { // or Podman names it after the pod
+			name, err := os.Hostname()
+			if err != nil {
+				return p, err
+			}
+			p.Hostname = name
+		}
 	}
 	for _, port := range s.Ports {
 		mapping := nettypes.PortMapping{HostIP: port.HostIP, HostPort: port.Host, ContainerPort: port.Container, Protocol: port.Protocol}
