@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -667,27 +668,19 @@ func (w *world) pid(container string) int {
 // watch returns a function that waits for the end of a process that is no child of ours. One that is no more has ended.
 func watch(t testing.TB, pid int) (ended func(limit time.Duration) bool) {
 	t.Helper()
-	const pidfdOpen = 434 // on every architecture
-	fd, _, errno := syscall.Syscall(pidfdOpen, uintptr(pid), 0, 0)
-	if errno == syscall.ESRCH {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
 		return func(time.Duration) bool { return true }
 	}
-	if errno != 0 {
-		t.Fatal(errno)
-	}
-	t.Cleanup(func() { syscall.Close(int(fd)) })
-	poll, err := syscall.EpollCreate1(0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { syscall.Close(poll) })
-	if err := syscall.EpollCtl(poll, syscall.EPOLL_CTL_ADD, int(fd), &syscall.EpollEvent{Events: syscall.EPOLLIN}); err != nil {
-		t.Fatal(err)
-	}
+	t.Cleanup(func() { unix.Close(fd) })
 	return func(limit time.Duration) bool {
-		for {
-			n, err := syscall.EpollWait(poll, make([]syscall.EpollEvent, 1), int(limit.Milliseconds()))
-			if !errors.Is(err, syscall.EINTR) {
+		for deadline := time.Now().Add(limit); ; {
+			left := max(time.Until(deadline).Milliseconds(), 0)
+			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left))
+			if !errors.Is(err, unix.EINTR) {
 				return n == 1
 			}
 		}

@@ -170,7 +170,7 @@ func (n *next) run() {
 		if box != alive {
 			return
 		}
-		starts, starting = withoutStarts(starts), false
+		starts = withoutStarts(starts)
 	}
 	// They are made ready with the sandbox; after that only what is written may have to change, unless the folder is lost.
 	stale := err == nil && len(n.Spec.Spec.Volumes) > 0 && (box != alive || n.Volumes == nil || !covers(n.Volumes, content))

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -16,8 +18,6 @@ import (
 	"github.com/containers/podman/v4/pkg/bindings"
 	"github.com/containers/podman/v4/pkg/bindings/containers"
 	"github.com/docker/docker/api/types"
-
-	"github.com/skerry-dev/skerry/runtime/host"
 )
 
 // execOutput is how much of what a command writes is kept.
@@ -42,20 +42,21 @@ func (m *Machine) Exec(ctx context.Context, container string, command []string) 
 		err    error
 	}
 	done := make(chan attached, 1)
+	var process atomic.Int64
 	go func() {
-		output, err := attach(always, session)
+		output, err := attach(always, session, &process)
 		done <- attached{output, err}
 	}()
+	defer dismiss(session)
 	var got attached
 	select {
 	case got = <-done:
 	case <-ctx.Done():
-		killExec(always, container, session, func() bool { return len(done) > 0 })
-		dismiss(session)
+		killExec(container, session, &process, func() bool { return len(done) > 0 })
 		return 0, nil, ctx.Err()
 	}
-	defer dismiss(session)
-	if got.err != nil {
+	if got.err != nil { // Podman went away, perhaps, and what it started is still there
+		killExec(container, session, &process, nil)
 		return 0, nil, fmt.Errorf("exec in container %s: %w", container, kind(ctx, got.err))
 	}
 	end, err := ended(always, session)
@@ -76,8 +77,9 @@ func ended(ctx context.Context, session string) (*define.InspectExecSession, err
 	}
 }
 
-// attach starts a session and reads what it writes until it ends.
-func attach(ctx context.Context, session string) ([]byte, error) {
+// attach starts a session and reads what it writes until it ends. It notes the session's process, which nobody could tell
+// when Podman went away, and its monitor with it.
+func attach(ctx context.Context, session string, process *atomic.Int64) ([]byte, error) {
 	client, err := bindings.GetClient(ctx)
 	if err != nil {
 		return nil, err
@@ -90,6 +92,9 @@ func attach(ctx context.Context, session string) ([]byte, error) {
 	defer response.Body.Close()
 	if !response.IsSuccess() && !response.IsInformational() {
 		return nil, response.Process(nil)
+	}
+	if s, err := containers.ExecInspect(ctx, session, nil); err == nil {
+		process.Store(int64(s.Pid))
 	}
 	return demultiplex(response.Body, execOutput)
 }
@@ -121,39 +126,66 @@ func demultiplex(r io.Reader, most int) ([]byte, error) {
 // killPatience is how long killing a command is tried: what is left by then cannot be killed.
 const killPatience = 10 * time.Second
 
-// killExec kills what a session runs, and all that came of it. Podman has no call for that. The session may not have
-// come to its process yet.
-func killExec(ctx context.Context, container, session string, over func() bool) {
+// killExec kills what a session runs, and all that came of it, until it is over; without over, until nothing is seen of
+// it any more. Podman has no call for that, and may be gone; but the session's monitor is there from before its process
+// until after. The session may not have come to its process yet.
+func killExec(container, session string, process *atomic.Int64, over func() bool) {
 	deadline := time.Now().Add(killPatience)
-	for wait := time.Millisecond; !over() && time.Now().Before(deadline); wait = min(2*wait, 100*time.Millisecond) {
-		s, err := containers.ExecInspect(ctx, session, nil)
-		if errors.Is(kind(ctx, err), host.ErrNotFound) {
+	idle := 0
+	for wait := time.Millisecond; time.Now().Before(deadline); wait = min(2*wait, 100*time.Millisecond) {
+		if over != nil && over() || over == nil && idle > idleRounds {
 			return
 		}
-		if err == nil && s.Running && s.Pid > 0 {
-			killTree(s.Pid, container)
+		idle++
+		pids := []int{int(process.Load())}
+		for _, monitor := range monitorsOf(session) {
+			pids = append(pids, childrenOf(monitor)...)
 		}
-		if err == nil && !s.Running && s.Pid == 0 && s.CanRemove {
-			return
+		for _, pid := range pids {
+			if pid > 0 && inContainer(pid, container) {
+				killTree(pid, container)
+				idle = 0
+			}
 		}
 		time.Sleep(wait)
 	}
 }
 
+// idleRounds is how often nothing was seen of a session, in 60 ms, before it is taken for ended.
+const idleRounds = 6
+
 // dismiss ends the two processes with which Podman would keep a session that has ended for five minutes more, so that
 // someone may ask for its exit code, and for which it waits three seconds when the container is removed. Told to end,
 // they remove the session at once.
 func dismiss(session string) {
+	for _, pid := range monitorsOf(session) {
+		_ = syscall.Kill(pid, syscall.SIGTERM)
+	}
+}
+
+// monitorsOf are the processes that watch over a session.
+func monitorsOf(session string) []int {
+	var monitors []int
 	each(func(pid int) bool {
 		args := commandLine(pid)
 		if len(args) == 0 || !strings.HasSuffix(args[0], "conmon") {
 			return true
 		}
-		for i := range args {
-			if args[i] == "-u" && i+1 < len(args) && args[i+1] == session {
-				_ = syscall.Kill(pid, syscall.SIGTERM)
-			}
+		if at := slices.Index(args, "-u"); at >= 0 && at+1 < len(args) && args[at+1] == session {
+			monitors = append(monitors, pid)
 		}
 		return true
 	})
+	return monitors
+}
+
+func childrenOf(parent int) []int {
+	var children []int
+	each(func(pid int) bool {
+		if p, _, ok := lineage(pid); ok && p == parent {
+			children = append(children, pid)
+		}
+		return true
+	})
+	return children
 }
