@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/containers/podman/v4/libpod/define"
 	"github.com/containers/podman/v4/pkg/api/handlers"
 	"github.com/containers/podman/v4/pkg/bindings"
 	"github.com/containers/podman/v4/pkg/bindings/containers"
@@ -55,23 +54,28 @@ func (m *Machine) Exec(ctx context.Context, container string, command []string) 
 		killExec(container, session, &process, func() bool { return len(done) > 0 })
 		return 0, nil, ctx.Err()
 	}
-	if got.err != nil { // Podman went away, perhaps, and what it started is still there
-		killExec(container, session, &process, nil)
-		return 0, nil, fmt.Errorf("exec in container %s: %w", container, kind(ctx, got.err))
+	code, err := 0, got.err
+	if err == nil {
+		code, err = ended(always, session)
 	}
-	end, err := ended(always, session)
-	if err != nil {
+	if err != nil { // Podman went away, perhaps, and what it started is still there
+		killExec(container, session, &process, nil)
 		return 0, nil, fmt.Errorf("exec in container %s: %w", container, kind(ctx, err))
 	}
-	return end.ExitCode, got.output, nil
+	return code, got.output, nil
 }
 
-// ended is a session whose output has ended, once Podman has its exit code. It has it a moment later.
-func ended(ctx context.Context, session string) (*define.InspectExecSession, error) {
+// ended is the exit code of a session whose output has ended, once Podman has it. It has it a moment later.
+func ended(ctx context.Context, session string) (int, error) {
 	for wait := time.Millisecond; ; wait *= 2 {
 		s, err := containers.ExecInspect(ctx, session, nil)
-		if err != nil || !s.Running || wait > time.Second {
-			return s, err
+		switch {
+		case err != nil:
+			return 0, err
+		case !s.Running:
+			return s.ExitCode, nil
+		case wait > time.Second:
+			return 0, errors.New("its output ended, and it did not")
 		}
 		time.Sleep(wait)
 	}
