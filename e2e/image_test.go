@@ -52,7 +52,7 @@ func TestPrivateRegistry(t *testing.T) {
 	w := newWorld(t)
 	registry := lab.Registry(t, lab.RegistryOptions{User: "somebody", Password: password})
 	digest := ""
-	for _, name := range []string{"mine", "wrong", "several", "account", "named", "other"} {
+	for _, name := range []string{"mine", "wrong", "nothing", "several", "account", "named", "other"} {
 		digest = registry.Push(t, w.image, name+"/app:1")
 	}
 	image := func(name string) string { return registry.Image(name + "/app:1") }
@@ -79,7 +79,7 @@ func TestPrivateRegistry(t *testing.T) {
 		puller("both", byBoth, secrets("right"), ""),
 		inShop(puller("account", image("account"), "", "")),
 		inShop(puller("named", image("named"), secrets("wrong"), "")), // its own, and not the account's
-		puller("nothing", image("wrong"), "", ""),
+		puller("nothing", image("nothing"), "", ""),
 		puller("wrong", image("wrong"), secrets("wrong", "none"), ""),
 		puller("never", image("mine")+"-and-not-here", secrets("right"), "imagePullPolicy: Never"),
 		puller("noname", "Not an Image", secrets("right"), ""),

@@ -34,9 +34,9 @@ func TestExecLeavesNothing(t *testing.T) {
 
 	// Many beside one another, so that some are slow to come to their end.
 	var workers sync.WaitGroup
-	for range 8 {
+	for range 4 {
 		workers.Go(func() {
-			for range 10 {
+			for range 6 {
 				code, output, err := m.Exec(t.Context(), container, []string{"seq", "print said", "exit 3"})
 				if code != 3 || string(output) != "said\n" || err != nil {
 					t.Errorf("exec = %d, %q, %v", code, output, err)
