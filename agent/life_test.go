@@ -335,3 +335,18 @@ func TestPullsAreShown(t *testing.T) {
 		}
 	})
 }
+
+// TestFailedPodSaysHow: a pod that failed for good is not merely "not ready".
+func TestFailedPodSaysHow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.machine.Behave("app:1", hosttest.Process{Ends: true, Code: 3, Message: "no such\ntable"})
+		w.repo.push("r1", tree(probed("web", "restartPolicy: Never", "")))
+		w.run()
+		after(5 * time.Second)
+		want := "not ready (web: Failed: container main ended with code 3 (Error): no such table)"
+		if s := w.status(); len(s.Waiting) != 1 || s.Waiting[0].Text != want {
+			t.Errorf("it says %v", s.Waiting)
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -138,11 +139,21 @@ func (v *View) why(owner fleet.ObjectID) string {
 	return ""
 }
 
-// waitsFor is the first reason why a container of a pod waits, but for those that say nothing.
+// waitsFor is the first reason why a container of a pod waits, but for those that say nothing; or how a pod failed.
 func waitsFor(p *fleet.PodReport) string {
+	if p.Status.Reason != "" {
+		return string(p.Status.Phase) + ": " + p.Status.Reason
+	}
 	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
 		if w := c.State.Waiting; w != nil && w.Reason != "ContainerCreating" && w.Reason != "PodInitializing" {
 			return w.Reason + ": " + w.Message
+		}
+		if e := c.State.Terminated; e != nil && e.ExitCode != 0 && p.Status.Phase == corev1.PodFailed {
+			text := fmt.Sprintf("Failed: container %s ended with code %d (%s)", c.Name, e.ExitCode, e.Reason)
+			if e.Message != "" {
+				text += ": " + strings.Join(strings.Fields(e.Message), " ")
+			}
+			return text
 		}
 	}
 	return ""
