@@ -65,8 +65,8 @@ func TestProbes(t *testing.T) {
   containers:
   - {name: main, THIS, args: [serve],
      startupProbe: {httpGet: {path: "/file?path=/host/held-up", port: 8080}, periodSeconds: 1, failureThreshold: 600},
-     livenessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1},
-     readinessProbe: {httpGet: {path: /readyz, port: 8080}, periodSeconds: 300}}`)
+     livenessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, timeoutSeconds: 10},
+     readinessProbe: {httpGet: {path: /readyz, port: 8080}, periodSeconds: 300, timeoutSeconds: 10}}`)
 	w.pod("gated", `
   initContainers:
   - {name: side, THIS, restartPolicy: Always, args: [sleep],
@@ -115,7 +115,7 @@ func TestProbes(t *testing.T) {
 		}
 		for name, p := range before {
 			c := restarted(t, name)
-			if end := c.LastTerminationState.Terminated; end.ContainerID != containerOf(p, "main").ContainerID || end.ExitCode != 0 || end.Reason != "Completed" {
+			if end := c.LastTerminationState.Terminated; c.ContainerID == containerOf(p, "main").ContainerID || end.ExitCode != 0 || end.Reason != "Completed" {
 				t.Errorf("%s: %s was told to end and did: %+v", name, containerOf(p, "main").ContainerID, end)
 			}
 		}
@@ -242,7 +242,7 @@ func TestProbes(t *testing.T) {
 			for _, name := range names {
 				p := now[name]
 				switch {
-				case p.Status.Phase == corev1.PodUnknown: // the agent has not looked yet, and says so
+				case p != nil && p.Status.Phase == corev1.PodUnknown: // the agent has not looked yet, and says so
 				case p == nil, len(p.Status.ContainerStatuses) == 0:
 					early[name] = true
 				case !ready(p):
