@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/sources/manifest"
@@ -49,6 +51,9 @@ func (a *Agent) Apply(_ context.Context, set api.Set) error {
 	if err != nil {
 		return err
 	}
+	if err := a.admit(set, next.objects); err != nil {
+		return err
+	}
 	changed := []holding{next}
 	for _, h := range a.held.list() {
 		if h.applied && h.name != next.name {
@@ -58,6 +63,29 @@ func (a *Agent) Apply(_ context.Context, set api.Set) error {
 		}
 	}
 	return a.take(changed)
+}
+
+// admit holds what a set brings to the node's policy: whoever sent it may have read it under another.
+func (a *Agent) admit(set api.Set, objects []fleet.Object) error {
+	labels := map[string]map[string]string{}
+	for o, n := range fleet.Each[*corev1.Namespace](*a.held.desired.Load()) {
+		labels[o.ID.Name] = n.Labels
+	}
+	for _, o := range objects {
+		if n, ok := o.Value.(*corev1.Namespace); ok {
+			labels[n.Name] = n.Labels
+		}
+	}
+	var refused []string
+	for _, o := range objects {
+		if slices.ContainsFunc(set.Objects, func(s api.Object) bool { return s.ID == o.ID }) {
+			refused = append(refused, a.Policy.Refused(o, labels[o.ID.Namespace])...)
+		}
+	}
+	if len(refused) > 0 {
+		return &api.Refusal{Text: strings.Join(refused, "\n")}
+	}
+	return nil
 }
 
 // without is a holding without some of its objects.
@@ -188,7 +216,7 @@ func (a *Agent) Delete(ctx context.Context, set api.Set) error {
 	// A set that becomes empty stays until the agent ends: Decide must know that nothing is wanted of it.
 	var changed []holding
 	for _, source := range abandoned(assignment, a.held.list(), gone) {
-		changed = append(changed, holding{name: source, applied: true})
+		changed = append(changed, holding{name: source, applied: true, abandoned: true})
 	}
 	for _, h := range a.held.list() {
 		if !h.applied {

@@ -15,20 +15,22 @@ import (
 
 // holding is what one source holds. It is replaced whole, never changed.
 type holding struct {
-	name     fleet.SourceName
-	url      string
-	path     string
-	applied  bool // by hand, not from a configured source
-	revision fleet.Revision
-	title    string
-	loaded   bool // objects are known; until then nothing is known about the source
-	objects  []fleet.Object
-	held     map[fleet.ObjectID]heldBack
-	notes    []fleet.Note
-	faults   []manifest.Fault
-	checked  time.Time // the last look that succeeded
-	err      error     // of the last look
-	failures int       // looks in a row that failed
+	name    fleet.SourceName
+	url     string
+	path    string
+	applied bool // by hand, not from a configured source
+	// abandoned: nobody holds it. It stands for what was deleted of a source that is not read any more.
+	abandoned bool
+	revision  fleet.Revision
+	title     string
+	loaded    bool // objects are known; until then nothing is known about the source
+	objects   []fleet.Object
+	held      map[fleet.ObjectID]heldBack
+	notes     []fleet.Note
+	faults    []manifest.Fault
+	checked   time.Time // the last look that succeeded
+	err       error     // of the last look
+	failures  int       // looks in a row that failed
 }
 
 // heldBack is an object that is known to exist and whose content is not to be had.
@@ -109,6 +111,12 @@ func merge(all []holding) (fleet.Desired, []fleet.Note) {
 			continue
 		}
 		d.Revisions[h.name] = h.revision
+		if h.abandoned {
+			if d.Abandoned == nil {
+				d.Abandoned = map[fleet.SourceName]bool{}
+			}
+			d.Abandoned[h.name] = true
+		}
 		for _, o := range h.objects {
 			if first, taken := owner[o.ID]; taken {
 				notes = append(notes, fleet.Note{About: o.ID, Text: fmt.Sprintf(

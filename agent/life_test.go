@@ -13,6 +13,8 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/host"
 	"github.com/skerry-dev/skerry/runtime/host/hosttest"
+	"github.com/skerry-dev/skerry/sources/manifest"
+	"github.com/skerry-dev/skerry/sources/podsecurity"
 )
 
 // journal is what was done to the machine, of some verbs, without what is not told apart here.
@@ -347,6 +349,72 @@ func TestFailedPodSaysHow(t *testing.T) {
 		want := "not ready (web: Failed: container main ended with code 3 (Error): no such table)"
 		if s := w.status(); len(s.Waiting) != 1 || s.Waiting[0].Text != want {
 			t.Errorf("it says %v", s.Waiting)
+		}
+	})
+}
+
+// TestDeletedPodLeavesVolumesOfItsSource: what was deleted of a source that nobody reads any more says nothing about the
+// data that source had.
+func TestDeletedPodLeavesVolumesOfItsSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.repo.push("r1", tree(claimed, throwaway, claim))
+		w.run()
+		after(5 * time.Second)
+		w.stop()
+		w.name = "elsewhere" // the source was taken out of the configuration
+		w.repo.push("r2", tree())
+		w.run()
+		after(time.Minute)
+		if err := w.Delete(t.Context(), set(t, "/db.yaml", tree(claimed))); err != nil {
+			t.Fatal(err)
+		}
+		after(time.Minute)
+		if w.pod("db") != nil {
+			t.Error("the pod did not go")
+		}
+		if _, there := w.machine.Claim("default_data"); !there {
+			t.Error("the volume went with it")
+		}
+	})
+}
+
+// TestSilentRegistryHoldsUpNoEnd: a pod that makes room waits for its successor's image only while anything of it comes.
+func TestSilentRegistryHoldsUpNoEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.repo.push("r1", tree(pod("one", "app:1", "")))
+		w.run()
+		after(time.Minute)
+		w.machine.Publish("silent:1", time.Second)
+		defer w.machine.Hold("silent:1")()
+		w.repo.push("r2", tree(pod("one", "silent:1", "  hostname: other\n")))
+		after(4 * time.Minute)
+		if n := w.machine.Calls("StopContainer"); n != 0 {
+			t.Error("it was not waited for at all")
+		}
+		after(3 * time.Minute)
+		if n := w.machine.Calls("StopContainer"); n != 1 {
+			t.Errorf("the old pod was told to end %d times", n)
+		}
+	})
+}
+
+// TestAppliedIsHeldToThePolicy: whatever the policy is that a command read its files under.
+func TestAppliedIsHeldToThePolicy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.policy = manifest.Policy{PodSecurity: podsecurity.Baseline}
+		w.run()
+		after(time.Minute)
+		free := "apiVersion: v1\nkind: Namespace\nmetadata: {name: free, labels: {pod-security.kubernetes.io/enforce: privileged}}\n"
+		root := pod("root", "app:1", "  hostNetwork: true\n")
+		err := w.Apply(t.Context(), set(t, "/a", tree(root)))
+		if err == nil || !strings.Contains(err.Error(), "spec.hostNetwork") || !strings.Contains(err.Error(), "policy.podSecurity") {
+			t.Errorf("it was applied: %v", err)
+		}
+		if err := w.Apply(t.Context(), set(t, "/a", tree(free, strings.Replace(root, "{name: root}", "{name: root, namespace: free}", 1)))); err != nil {
+			t.Errorf("in a namespace that may: %v", err)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -46,7 +47,7 @@ func (p *pasts) forget(seen fleet.Host, slots []fleet.Slot) error {
 		wanted[slots[i].UID] = true
 	}
 	for i := range seen.Pods {
-		if o := &seen.Pods[i]; len(o.Past) > 0 {
+		if o := &seen.Pods[i]; len(o.Past) > 0 && maps.Equal(o.Past, p.all[o.UID]) { // an older one says nothing
 			wanted[o.UID] = false
 		}
 	}

@@ -64,6 +64,7 @@ func (p *probers) snapshot() map[string]pod.Health {
 // tend starts the probes that should be running and are not, ends the others, and forgets containers that are no
 // more.
 func (p *probers) tend(ctx context.Context, want []pod.Probe, seen fleet.Host) {
+	defer p.save()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	keep := make(map[probeKey]bool, len(want))
@@ -84,7 +85,6 @@ func (p *probers) tend(ctx context.Context, want []pod.Probe, seen fleet.Host) {
 		}
 	}
 	p.forget(seen)
-	p.save()
 }
 
 func (p *probers) forget(seen fleet.Host) {
@@ -105,20 +105,25 @@ func (p *probers) forget(seen fleet.Host) {
 	}
 }
 
-// save writes what is known, if that changed.
+// save writes what is known, if that changed. No probe waits for the disk.
 func (p *probers) save() {
-	if !p.unsaved {
+	p.mu.Lock()
+	unsaved := p.unsaved
+	p.unsaved = false
+	raw, err := json.Marshal(p.health)
+	p.mu.Unlock()
+	if !unsaved {
 		return
 	}
-	raw, err := json.Marshal(p.health)
 	if err == nil {
 		err = writeFile(p.file, raw)
 	}
 	if err != nil {
 		p.log.Warn("what probes say cannot be kept", "err", err)
-		return
+		p.mu.Lock()
+		p.unsaved = true
+		p.mu.Unlock()
 	}
-	p.unsaved = false
 }
 
 // wait waits until all probes have ended, once their context has.

@@ -34,6 +34,9 @@ type Desired struct {
 	// Held are objects known to exist whose content cannot be had, with the reason. They are left as they
 	// are: not changed, not removed.
 	Held map[ObjectID]string
+	// Abandoned are sources in Revisions that nobody reads any more, of which something was deleted by hand. What has
+	// data in it is not taken for gone with them.
+	Abandoned map[SourceName]bool
 }
 
 // Known reports whether the absence of an object from d means that it should not be: its source was read

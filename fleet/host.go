@@ -15,6 +15,7 @@ const (
 	Paused   ContainerState = "paused"   // frozen by hand
 	Exited   ContainerState = "exited"   // ran and ended
 	Stopping ContainerState = "stopping" // a stop is under way, or was when its monitor died
+	Orphaned ContainerState = "orphaned" // its process lives, and Podman would not notice its end
 	Unknown  ContainerState = "unknown"  // anything else: only removal by force helps
 )
 

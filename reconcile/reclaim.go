@@ -16,7 +16,7 @@ func (p *planner) reclaim(slots []fleet.Slot) {
 	var used *usedClaims
 	for _, c := range p.in.Host.Claims {
 		_, wanted := config.Claim(c.Claim.Namespace, c.Claim.Name)
-		if !c.Reclaim || wanted || !p.in.Desired.Known(c.Source, c.Claim.Object()) {
+		if !c.Reclaim || wanted || !p.in.Desired.Known(c.Source, c.Claim.Object()) || p.in.Desired.Abandoned[c.Source] {
 			continue // what could not be read is not gone
 		}
 		if used == nil {

@@ -139,6 +139,8 @@ func (r *run) step(ctx context.Context, s fleet.Step) error {
 		return r.postStart(ctx, s)
 	case fleet.Stop:
 		return r.stop(ctx, s)
+	case fleet.Volume: // it may take long, and costs Podman nothing
+		return r.volumes(ctx)
 	}
 	select {
 	case <-ctx.Done():
@@ -147,8 +149,6 @@ func (r *run) step(ctx context.Context, s fleet.Step) error {
 		defer func() { <-r.Makers }()
 	}
 	switch s.Verb {
-	case fleet.Volume:
-		return r.volumes(ctx)
 	case fleet.Sandbox:
 		box, err := sandbox(r.Slot, r.Pod, s.Past)
 		if err != nil {

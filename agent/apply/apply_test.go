@@ -138,7 +138,7 @@ func TestOrder(t *testing.T) {
 	if diff := cmp.Diff(w.Chain, o.Chain); diff != "" {
 		t.Error(diff)
 	}
-	calls := []string{"CreatePod shop_web", "Pull web:1", "Message u1 web-0", "StartContainer shop_web_web", "Pull db:1", "Message u1 db-3", "StartContainer shop_web_db"}
+	calls := []string{"CreatePod shop_web", "Pull web:1", "Message u1 web-0", "StartContainer shop_web_web", "Pull db:1", "Message u1 db-1", "StartContainer shop_web_db"}
 	if diff := cmp.Diff(calls, b.Journal()); diff != "" {
 		t.Error(diff)
 	}
@@ -348,4 +348,27 @@ func TestStepsOnWhatIsThere(t *testing.T) {
 	}
 	w.Chain.Steps = steps(fleet.Step{Verb: fleet.Limit, Container: "none", ID: web}, fleet.Step{Verb: "dance"})
 	want(t, b.run(t.Context(), w), "limit none failed", "dance failed")
+}
+
+// In a pod that runs only what is written is written anew: the data of its containers is theirs.
+func TestVolumesOfARunningPod(t *testing.T) {
+	b, w := newBench(1), work()
+	w.Desired = desired()
+	group := int64(2000)
+	w.Pod.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: &group}
+	w.Pod.Spec.Volumes = []corev1.Volume{
+		{Name: "config", VolumeSource: corev1.VolumeSource{ConfigMap: &corev1.ConfigMapVolumeSource{LocalObjectReference: corev1.LocalObjectReference{Name: "config"}}}},
+		{Name: "data", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}},
+	}
+	b.run(t.Context(), w)
+	w = b.again(t, w)
+	w.Seen.Volumes, _ = b.Volumes.List()
+	owned, written := b.Calls("Own"), b.Calls("Write")
+	w.Chain.Steps = steps(fleet.Step{Verb: fleet.Volume})
+	if o := b.run(t.Context(), w); o.Steps[0].Err != nil {
+		t.Fatal(o.Steps[0].Err)
+	}
+	if owned != 1 || b.Calls("Own") != owned || b.Calls("Write") != written+1 {
+		t.Errorf("owned %d times, then %d; written %d times, then %d", owned, b.Calls("Own"), written, b.Calls("Write"))
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/distribution/reference"
 	corev1 "k8s.io/api/core/v1"
@@ -63,14 +64,32 @@ func (p *Pulls) end(key string) {
 	delete(p.all, key)
 }
 
+// successorSilence is how long a pod that is to go waits for its successor's image without anything of it coming: a
+// registry that does not answer holds up nobody's end.
+const successorSilence = 5 * time.Minute
+
+// patience is a context that ends when nothing was heard for too long, for a pod that is to go; every other pod has all
+// the time there is.
+func patience(ctx context.Context, goal fleet.Goal) (_ context.Context, heard, stop func()) {
+	if goal != fleet.Drain {
+		return ctx, func() {}, func() {}
+	}
+	bounded, cancel := context.WithCancel(ctx)
+	silence := time.AfterFunc(successorSilence, cancel)
+	return bounded, func() { silence.Reset(successorSilence) }, func() { silence.Stop(); cancel() }
+}
+
 // pull has an image, with the secrets that the pod says go with it.
 func (r *run) pull(ctx context.Context, s fleet.Step) error {
+	ctx, heard, stop := patience(ctx, r.Chain.Goal)
+	defer stop()
 	logins, missing := r.logins(s.Image)
 	key := r.Chain.UID + "/" + s.Container
 	defer r.Pulls.end(key)
 	err := r.Host.Pull(ctx, host.Pull{
 		Image: s.Image, Policy: s.Policy, Logins: logins,
 		Progress: func(done, total int64) {
+			heard()
 			r.Pulls.set(key, Pulling{Pod: s.Pod, Container: s.Container, Image: s.Image, Done: done, Total: total})
 		},
 	})

@@ -37,7 +37,7 @@ func (r *run) stop(ctx context.Context, s fleet.Step) error {
 	for i, c := range list {
 		all.Go(func() {
 			defer close(ended[c.Name])
-			if c.State == fleet.Running {
+			if c.State == fleet.Running || c.State == fleet.Orphaned {
 				r.preStop(ctx, c, deadline)
 			}
 			await(ctx, ended, before(c.Name, s.Last, list), deadline)
@@ -54,7 +54,7 @@ func (r *run) stop(ctx context.Context, s fleet.Step) error {
 }
 
 func lives(c fleet.ObservedContainer) bool {
-	return c.State == fleet.Running || c.State == fleet.Paused || c.State == fleet.Stopping
+	return c.State == fleet.Running || c.State == fleet.Paused || c.State == fleet.Stopping || c.State == fleet.Orphaned
 }
 
 // before are those that have to have ended before a container is told to: all but the last ones, and of these the

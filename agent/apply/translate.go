@@ -60,18 +60,10 @@ func sandbox(slot fleet.Slot, p *corev1.Pod, past fleet.Past) (host.Sandbox, err
 			if s.Sysctls == nil {
 				s.Sysctls = map[string]string{}
 			}
-			s.Sysctls[dotted(sysctl.Name)] = sysctl.Value
+			s.Sysctls[fleet.SysctlName(sysctl.Name)] = sysctl.Value
 		}
 	}
 	return s, nil
-}
-
-// dotted is a sysctl's name with dots between its parts: either may stand there, and then the other one within a part.
-func dotted(name string) string {
-	if at := strings.IndexAny(name, "./"); at < 0 || name[at] == '.' {
-		return name
-	}
-	return strings.NewReplacer("/", ".", ".", "/").Replace(name)
 }
 
 func processes(p *corev1.Pod) host.Namespace {

@@ -15,10 +15,15 @@ import (
 	"github.com/skerry-dev/skerry/runtime/host"
 )
 
-// volumes makes the pod's volumes ready. What is as it should be is left as it is.
+// volumes makes the pod's volumes ready. What is as it should be is left as it is. In a pod that runs only what is written
+// is written anew: the others are its containers' by now, and whose files are in them is no longer for fsGroup to say.
 func (r *run) volumes(ctx context.Context) error {
+	runs := !slices.ContainsFunc(r.Chain.Steps, func(s fleet.Step) bool { return s.Verb == fleet.Sandbox })
 	for i := range r.Pod.Spec.Volumes {
 		v := &r.Pod.Spec.Volumes[i]
+		if written, _ := pod.Written(v); runs && !written && r.Seen.Volumes[r.Chain.UID] != nil {
+			continue
+		}
 		if err := r.volume(ctx, v); err != nil {
 			return fmt.Errorf("volume %s: %w", v.Name, err)
 		}
@@ -142,7 +147,8 @@ func (r *run) mounts(ctx context.Context, c *corev1.Container, s fleet.Step, env
 		}
 		mounts = append(mounts, mount)
 	}
-	message, err := r.Volumes.Message(r.Chain.UID, c.Name+"-"+strconv.Itoa(s.Attempt))
+	// Two at a time are kept, as of the containers: the last and the one before.
+	message, err := r.Volumes.Message(r.Chain.UID, c.Name+"-"+strconv.Itoa(s.Attempt%2))
 	if err != nil {
 		return nil, err
 	}

@@ -45,15 +45,19 @@ func (n *next) container(u unit, box sandbox) []fleet.Step {
 		return append(steps, fleet.Step{Verb: fleet.Unpause, Container: u.Name, ID: now.ID, Why: "it was paused"})
 	case fleet.Exited:
 		return append(steps, n.restart(u, now, past)...)
-	case fleet.Stopping:
-		// Somebody stops it, or its monitor died meanwhile. A second stop waits for the first; what is left then
-		// only goes by force.
+	case fleet.Stopping, fleet.Orphaned:
+		// Somebody stops it, or its monitor died. A second stop waits for the first; what is left then only goes by
+		// force. What runs only once may do so unwatched.
+		why := "it is stopping"
+		if now.State == fleet.Orphaned {
+			why = "Podman's monitor of it was killed"
+		}
 		start := n.start(u.Container, &now)
-		if len(start) == 0 {
+		if len(start) == 0 || now.State == fleet.Orphaned && u.policy == corev1.RestartPolicyNever {
 			return steps
 		}
 		steps = append(steps,
-			fleet.Step{Verb: fleet.Stop, Container: u.Name, ID: now.ID, Grace: n.fullGrace(), Why: "it is stopping"},
+			fleet.Step{Verb: fleet.Stop, Container: u.Name, ID: now.ID, Grace: n.fullGrace(), Why: why},
 			fleet.Step{Verb: fleet.Remove, Container: u.Name, ID: now.ID})
 		return append(steps, start...)
 	default: // created and never started, or a state from which only removal leads on

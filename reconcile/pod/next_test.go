@@ -223,6 +223,9 @@ func TestNext(t *testing.T) {
 		{"container paused", web(t, one).box(fleet.Running).has("web", "hello:1", fleet.Paused)},
 		{"container stopping in a pod that drains", web(t, one).drains(0).edit(func(in *pod.Input) { in.Busy = true }).box(fleet.Running).has("web", "hello:1", fleet.Stopping)},
 		{"container stopping", web(t, one).box(fleet.Running).has("web", "hello:1", fleet.Stopping)},
+		{"container orphaned", web(t, one).box(fleet.Running).has("web", "hello:1", fleet.Orphaned, attempt(2, 20*time.Second))},
+		{"container orphaned with Never", web(t, never).box(fleet.Running).has("web", "hello:1", fleet.Orphaned)},
+		{"container orphaned in a pod that drains", web(t, one).drains(0).box(fleet.Running).has("web", "hello:1", fleet.Orphaned)},
 		{"container unknown", web(t, one).box(fleet.Running).has("web", "hello:1", fleet.Unknown, attempt(1, 10*time.Second)).has("web", "hello:1", fleet.Exited, code(1))},
 
 		{"ended for the first time", web(t, one).box(fleet.Running).has("web", "hello:1", fleet.Exited, code(1))},

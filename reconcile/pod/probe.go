@@ -119,8 +119,8 @@ func (in *Input) probes(c *corev1.Container, o fleet.ObservedContainer) []Probe 
 	h := in.health(o)
 	var list []Probe
 	add := func(kind ProbeKind, spec *corev1.Probe) {
-		if spec == nil {
-			return
+		if spec == nil || in.podAddress() == "" && spec.Exec == nil {
+			return // it is not known yet where to ask
 		}
 		list = append(list, Probe{
 			Container: o.ID, Name: c.Name, Kind: kind, Begun: o.Started, Address: in.podAddress(),

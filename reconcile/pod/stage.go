@@ -189,7 +189,7 @@ func (n *next) settle() {
 // lives reports whether a container has a process, as far as Podman knows.
 func lives(c fleet.ObservedContainer) bool {
 	// One that is stopping was told to by an agent before us: its grace goes on.
-	return c.State == fleet.Running || c.State == fleet.Paused || c.State == fleet.Stopping
+	return c.State == fleet.Running || c.State == fleet.Paused || c.State == fleet.Stopping || c.State == fleet.Orphaned
 }
 
 // allProbes are the probes that should be running now.

@@ -144,7 +144,8 @@ type Claim struct {
 
 // Watcher looks at the machine.
 type Watcher interface {
-	// Look lists what is there, at the cost of one list of pods and one of containers. Volumes is left empty.
+	// Look lists what is there, at the cost of one list of pods, one of containers and one of claims, and a little for
+	// each container that ended since. Volumes is left empty.
 	Look(ctx context.Context) (fleet.Host, error)
 	// Watch calls changed whenever something may have changed, until ctx ends or the stream breaks: with the UID
 	// of the pod it happened to, where that can be told, else with an empty one. It blocks; what happened before

@@ -67,6 +67,16 @@ func (m *Machine) RemoveClaim(ctx context.Context, name string) error {
 	return fmt.Errorf("remove volume %s: %w", name, err)
 }
 
+// lastClaims are those that were listed, or when that failed those of the last time: pods are looked after all the same.
+func (m *Machine) lastClaims(list []fleet.ObservedClaim, err error) []fleet.ObservedClaim {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil {
+		m.listed = list
+	}
+	return m.listed
+}
+
 // claims lists the volumes that stand for claims.
 func claims(ctx context.Context) ([]fleet.ObservedClaim, error) {
 	filter := map[string][]string{"label": {fleet.LabelClaim}}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/containers/podman/v4/libpod/define"
 	"github.com/containers/podman/v4/pkg/bindings/containers"
@@ -35,15 +36,21 @@ func (m *Machine) fill(ctx context.Context, h *fleet.Host, labels map[string]map
 	defer m.endings.mu.Unlock()
 	known := m.endings.all
 	m.endings.all = make(map[string]ending, len(known))
+	kernel := sync.OnceValue(kernelLog)
+	enough := time.Now().Add(endingBudget)
 	for i := range h.Pods {
 		for j := range h.Pods[i].Containers {
 			c := &h.Pods[i].Containers[j]
-			if c.State != fleet.Exited {
+			if c.State != fleet.Exited || c.Message != "" {
 				continue
 			}
 			end, ok := known[c.ID]
 			if !ok {
-				if end, ok = endOf(ctx, c, labels[c.ID]); !ok {
+				if time.Now().After(enough) { // hundreds at once, after a start: they come bit by bit
+					time.AfterFunc(endingBudget, m.monitors.ring)
+					continue
+				}
+				if end, ok = endOf(ctx, c, labels[c.ID], kernel); !ok {
 					continue
 				}
 			}
@@ -53,14 +60,17 @@ func (m *Machine) fill(ctx context.Context, h *fleet.Host, labels map[string]map
 	}
 }
 
-func endOf(ctx context.Context, c *fleet.ObservedContainer, labels map[string]string) (ending, bool) {
+// endingBudget is how long a look goes on finding out about ends.
+const endingBudget = time.Second
+
+func endOf(ctx context.Context, c *fleet.ObservedContainer, labels map[string]string, kernel func() []byte) (ending, bool) {
 	data, err := containers.Inspect(ctx, c.ID, nil)
 	if err != nil {
 		return ending{}, false
 	}
 	end := ending{outOfMemory: data.State != nil && data.State.OOMKilled}
 	if !end.outOfMemory && c.ExitCode == 128+int32(syscall.SIGKILL) {
-		end.outOfMemory = killedByKernel(c.ID)
+		end.outOfMemory = killedByKernel(kernel(), c.ID)
 	}
 	policy, path, _ := strings.Cut(labels[fleet.LabelMessage], " ")
 	end.message = messageFile(data.Mounts, path)
@@ -123,23 +133,28 @@ func lastWords(ctx context.Context, id string) string {
 
 // killedByKernel reports whether the kernel says that it killed something in a container's cgroup for want of memory.
 // Podman before 5 does not know, and the cgroup, which would, is gone by now.
-func killedByKernel(id string) bool {
-	const sizeBuffer, readAll = 10, 3 // syslog(2)
-	size, err := syscall.Klogctl(sizeBuffer, nil)
-	if err != nil || size <= 0 {
-		return false
-	}
-	log := make([]byte, size)
-	n, err := syscall.Klogctl(readAll, log)
-	if err != nil || n < 0 {
-		return false
-	}
-	for line := range bytes.Lines(log[:n]) {
+func killedByKernel(log []byte, id string) bool {
+	for line := range bytes.Lines(log) {
 		if bytes.Contains(line, []byte("oom")) && bytes.Contains(line, []byte(id)) {
 			return true
 		}
 	}
 	return false
+}
+
+// kernelLog is what the kernel said of late; nothing where we may not know.
+func kernelLog() []byte {
+	const sizeBuffer, readAll = 10, 3 // syslog(2)
+	size, err := syscall.Klogctl(sizeBuffer, nil)
+	if err != nil || size <= 0 {
+		return nil
+	}
+	log := make([]byte, size)
+	n, err := syscall.Klogctl(readAll, log)
+	if err != nil || n < 0 {
+		return nil
+	}
+	return log[:n]
 }
 
 // labelsOf are the containers' labels by ID.

@@ -68,7 +68,9 @@ func (m *Machine) Exec(ctx context.Context, container string, command []string) 
 // ended is the exit code of a session whose output has ended, once Podman has it. It has it a moment later.
 func ended(ctx context.Context, session string) (int, error) {
 	for wait := time.Millisecond; ; wait *= 2 {
-		s, err := containers.ExecInspect(ctx, session, nil)
+		bounded, cancel := context.WithTimeout(ctx, killPatience)
+		s, err := containers.ExecInspect(bounded, session, nil)
+		cancel()
 		switch {
 		case err != nil:
 			return 0, err
@@ -162,8 +164,14 @@ const idleRounds = 6
 // someone may ask for its exit code, and for which it waits three seconds when the container is removed. Told to end,
 // they remove the session at once.
 func dismiss(session string) {
-	for _, pid := range monitorsOf(session) {
-		_ = syscall.Kill(pid, syscall.SIGTERM)
+	told := func() (any bool) {
+		for _, pid := range monitorsOf(session) {
+			any = syscall.Kill(pid, syscall.SIGTERM) == nil || any
+		}
+		return any
+	}
+	if told() { // one that was about to settle down may have missed it
+		time.AfterFunc(2*time.Second, func() { told() })
 	}
 }
 

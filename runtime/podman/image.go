@@ -161,10 +161,19 @@ func pullError(ctx context.Context, err error) error {
 	err = kind(ctx, err)
 	lines := strings.Split(strings.TrimSpace(err.Error()), "\n")
 	if len(lines) > 1 {
-		return fmt.Errorf("%s", strings.TrimSpace(lines[len(lines)-1]))
+		return shortened{strings.TrimSpace(lines[len(lines)-1]), err}
 	}
 	return err
 }
+
+// shortened is an error of which only the end is worth showing.
+type shortened struct {
+	text string
+	err  error
+}
+
+func (e shortened) Error() string { return e.text }
+func (e shortened) Unwrap() error { return e.err }
 
 // ImageUser is whom an image's process runs as by itself.
 func (m *Machine) ImageUser(ctx context.Context, image string) (string, error) {

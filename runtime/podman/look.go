@@ -45,9 +45,6 @@ func (m *Machine) Look(ctx context.Context) (fleet.Host, error) {
 	if err != nil {
 		return fleet.Host{}, fmt.Errorf("list containers: %w", kind(ctx, err))
 	}
-	if claimErr != nil {
-		return fleet.Host{}, claimErr
-	}
 	seen := m.host(podList, all)
 	if slices.ContainsFunc(seen.Pods, func(o fleet.ObservedPod) bool { return o.Infra == fleet.Unknown }) {
 		// A pod without the container that every pod has: it was made between the two lists. Taken as it is, it
@@ -57,7 +54,7 @@ func (m *Machine) Look(ctx context.Context) (fleet.Host, error) {
 		}
 		seen = m.host(podList, all)
 	}
-	seen.Claims = claimList
+	seen.Claims = m.lastClaims(claimList, claimErr)
 	m.fill(ctx, &seen, labelsOf(all))
 	return seen, nil
 }
@@ -75,7 +72,7 @@ func (m *Machine) host(podList []*entities.ListPodsReport, all []entities.ListCo
 		h.Pods = append(h.Pods, o)
 	}
 	live := map[string]bool{}
-	odd := m.monitors.states(all)
+	odd := m.monitors.find(all)
 	for i := range all {
 		c := &all[i]
 		index, inPod := at[c.Pod]
@@ -83,14 +80,16 @@ func (m *Machine) host(podList []*entities.ListPodsReport, all []entities.ListCo
 		case inPod && c.IsInfra:
 			o := &h.Pods[index]
 			o.Infra = state(c.State)
-			if odd[c.ID] != "" && !there(c.Pid) { // one that still runs holds the pod together, watched or not
-				o.Infra = odd[c.ID]
+			if u, is := odd[c.ID]; is && !u.lives { // one that still runs holds the pod together, watched or not
+				o.Infra = fleet.Exited
 			}
 			o.IPs = m.addresses(c.ID, c.Pid)
 			live[c.ID] = true
 		case inPod && c.Labels[fleet.LabelPodUID] == h.Pods[index].UID:
 			o := observedContainer(c)
-			o.State = cmp.Or(odd[c.ID], o.State)
+			if u, is := odd[c.ID]; is {
+				o = u.container(o)
+			}
 			h.Pods[index].Containers = append(h.Pods[index].Containers, o)
 		default:
 			for _, name := range c.Names {

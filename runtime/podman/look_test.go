@@ -184,9 +184,35 @@ func TestKilledConmon(t *testing.T) {
 	if err := syscall.Kill(conmon, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	// Nobody notices its end any more, and what it writes goes nowhere: only removal by force leads on.
-	if got := look(t, m).Pods[0].Containers[0]; got.State != fleet.Unknown {
+	// Nobody notices its end any more, and what it writes goes nowhere. It is not believed at the first look, and rings
+	// when it may be.
+	rang := make(chan struct{}, 16)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ready := make(chan struct{})
+	go func() {
+		_ = m.Watch(ctx, func() { close(ready) }, func(string) {
+			select {
+			case rang <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	<-ready
+	got := look(t, m).Pods[0].Containers[0]
+	if got.State != fleet.Running {
+		t.Errorf("at the first look it is %s", got.State)
+	}
+	for deadline := time.Now().Add(time.Minute); got.State != fleet.Orphaned && time.Now().Before(deadline); {
+		<-rang
+		got = look(t, m).Pods[0].Containers[0]
+	}
+	if got.State != fleet.Orphaned {
 		t.Errorf("nobody watches over it, and it is seen as %s", got.State)
+	}
+	// It can be told to end, and removal by force leads on.
+	if err := m.StopContainer(t.Context(), container, 10*time.Second); err != nil {
+		t.Error(err)
 	}
 	if err := m.RemoveContainer(t.Context(), container); err != nil {
 		t.Error(err)

@@ -25,7 +25,8 @@ type monitors struct {
 	mu      sync.Mutex
 	changed func()               // rings; nil while nobody listens
 	watched map[int]bool         // monitors by process
-	gone    map[string]time.Time // containers whose process was found gone, and when first
+	odd     map[string]time.Time // containers that were found without, and when first
+	visible bool                 // a monitor was seen once: processes are not hidden from this agent
 }
 
 // listen has changed called when a monitor may have died.
@@ -44,58 +45,44 @@ func (m *monitors) ring() {
 	}
 }
 
-// states are the containers of a list that are not what Podman says: Unknown for those that nobody watches over any
-// more. It goes on watching over the monitors of all others.
-func (m *monitors) states(all []entities.ListContainer) map[string]fleet.ContainerState {
-	parents := map[string]int{} // of the processes that are to be seen, by container
-	var missing []string
+// unwatched is a container of which Podman says that it runs, and that nobody watches over.
+type unwatched struct {
+	since time.Time
+	lives bool // its process is there
+}
+
+// find returns the containers of a list that nobody watches over any more, for some time at least: in the midst of its
+// end a container looks so, too. It goes on watching over the monitors of all others.
+func (m *monitors) find(all []entities.ListContainer) map[string]unwatched {
+	odd := map[string]bool{} // by container: whether its process lives
 	for i := range all {
 		c := &all[i]
 		if state(c.State) != fleet.Running || c.Pid == 0 {
 			continue
 		}
-		if parent, _, ok := lineage(c.Pid); ok && inContainer(c.Pid, c.ID) {
-			parents[c.ID] = parent
-		} else {
-			missing = append(missing, c.ID)
-		}
-	}
-	odd := map[string]fleet.ContainerState{}
-	visible := false // an agent in a process namespace of its own sees nobody's, and must not think them dead
-	for id, parent := range parents {
-		if isMonitor(parent) {
-			visible = true
+		parent, _, ok := lineage(c.Pid)
+		lives := ok && inContainer(c.Pid, c.ID)
+		if lives && isMonitor(parent) {
 			m.watch(parent)
 			continue
 		}
-		odd[id] = fleet.Unknown
+		odd[c.ID] = lives
 	}
-	if !visible {
-		return nil
-	}
-	for _, id := range m.overdue(missing) {
-		odd[id] = fleet.Unknown
-	}
-	return odd
-}
-
-// overdue are those of the containers whose process is gone that have been so for too long. It rings when the others
-// may be.
-func (m *monitors) overdue(missing []string) []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	before := m.gone
-	m.gone = make(map[string]time.Time, len(missing))
-	var late []string
-	for _, id := range missing {
+	before := m.odd
+	m.odd = make(map[string]time.Time, len(odd))
+	late := map[string]unwatched{}
+	for id, lives := range odd {
 		since, known := before[id]
 		if !known {
 			since = time.Now()
 			time.AfterFunc(monitorGrace, m.ring)
 		}
-		m.gone[id] = since
-		if time.Since(since) >= monitorGrace {
-			late = append(late, id)
+		m.odd[id] = since
+		// An agent in a process namespace of its own sees nobody's, and must not think them dead.
+		if m.visible && time.Since(since) >= monitorGrace {
+			late[id] = unwatched{since, lives}
 		}
 	}
 	return late
@@ -110,6 +97,7 @@ func isMonitor(pid int) bool {
 func (m *monitors) watch(pid int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.visible = true
 	if m.watched[pid] || m.changed == nil {
 		return
 	}
@@ -142,4 +130,16 @@ func (m *monitors) watch(pid int) {
 		m.mu.Unlock()
 		time.AfterFunc(time.Second, m.ring)
 	}()
+}
+
+// container is an unwatched container as it is.
+func (u unwatched) container(o fleet.ObservedContainer) fleet.ObservedContainer {
+	if u.lives {
+		o.State = fleet.Orphaned
+		return o
+	}
+	const lost = 137 // what Kubernetes says of an end that nobody saw
+	o.State, o.ExitCode, o.Finished, o.Limits = fleet.Exited, lost, u.since.UTC().Truncate(time.Second), nil
+	o.Message = "how it ended is not known: Podman's monitor of it was killed"
+	return o
 }

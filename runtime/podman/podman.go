@@ -39,6 +39,7 @@ type Machine struct {
 	ips  map[string][]netip.Addr
 	// claims are the names of volumes by where they lie, of those that were asked for.
 	claims map[string]string
+	listed []fleet.ObservedClaim
 
 	transfers transfers
 	endings   endings

@@ -158,6 +158,7 @@ func TestPullError(t *testing.T) {
 		{"several lines", errors.New("2 errors occurred:\n\t* a\n\t* unauthorized"), "* unauthorized", false},
 		{"no service", &url.Error{Op: "Post", URL: "http://d/pull", Err: errors.New("connection refused")}, "", true},
 		{"the service died", errors.New("unexpected EOF"), "", true},
+		{"it died, in several lines", &url.Error{Op: "Post", URL: "http://d/pull", Err: errors.New("one\ntwo")}, "", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			err := pullError(t.Context(), c.err)

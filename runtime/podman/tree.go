@@ -26,9 +26,6 @@ func each(do func(pid int) bool) {
 	}
 }
 
-// there reports whether a process exists.
-func there(pid int) bool { return pid > 0 && syscall.Kill(pid, 0) == nil }
-
 func commandLine(pid int) []string {
 	raw, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
 	if err != nil {

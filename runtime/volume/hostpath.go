@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
 )
@@ -19,7 +20,7 @@ func (s *Store) HostPath(name string, kind corev1.HostPathType) error {
 		}
 		kind = corev1.HostPathDirectory
 	case corev1.HostPathFileOrCreate:
-		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDONLY, 0o644)
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_RDONLY|syscall.O_NONBLOCK, 0o644) // a pipe in its place is not waited for
 		if err != nil {
 			return err
 		}

@@ -169,6 +169,7 @@ func TestHostPath(t *testing.T) {
 		{"/dev/null", corev1.HostPathCharDev, true},
 		{"/dev/null", corev1.HostPathBlockDev, false},
 		{at("fifo"), corev1.HostPathBlockDev, false},
+		{at("fifo"), corev1.HostPathFileOrCreate, false}, // and it is not waited for
 		{at("new/deep/dir"), corev1.HostPathDirectoryOrCreate, true},
 		{at("newfile"), corev1.HostPathFileOrCreate, true},
 		{at("absent/newfile"), corev1.HostPathFileOrCreate, false}, // Kubernetes makes no folder for it either

@@ -32,11 +32,7 @@ func (r *reader) admit(p Policy) {
 		if namespace := r.first[fleet.ObjectID{Kind: fleet.KindNamespace, Name: o.ID.Namespace}]; namespace != nil {
 			labels = namespace.labels
 		}
-		enforced, by := p.PodSecurity, "the node (policy.podSecurity)"
-		if label, ok := labels[podsecurity.EnforceLabel]; ok { // one that is no level counts as the strictest
-			enforced, _ = podsecurity.ParseLevel(label)
-			by = "Namespace/" + o.ID.Namespace
-		}
+		enforced, by := p.enforced(o.ID.Namespace, labels)
 		if r.violates(pod, NotRun, enforced, by+" enforces") {
 			pod.at.object = nil
 			r.broken[pod.from.file] = true
@@ -48,14 +44,41 @@ func (r *reader) admit(p Policy) {
 	}
 }
 
-// violates reports where pods are not of a level.
-func (r *reader) violates(pod placed, why FaultKind, level podsecurity.Level, who string) bool {
-	o := pod.at.object
+// enforced is the level that pods of a namespace with those labels are held to, and by whom.
+func (p Policy) enforced(namespace string, labels map[string]string) (level podsecurity.Level, by string) {
+	if label, ok := labels[podsecurity.EnforceLabel]; ok { // one that is no level counts as the strictest
+		level, _ = podsecurity.ParseLevel(label)
+		return level, "Namespace/" + namespace
+	}
+	return p.PodSecurity, "the node (policy.podSecurity)"
+}
+
+// Refused says where an object that has been read is not of the level that pods of its namespace are held to, a sentence a
+// field; nothing when it may be run. Labels are the namespace's.
+func (p Policy) Refused(o fleet.Object, labels map[string]string) []string {
+	if o.Template == nil {
+		return nil
+	}
+	level, by := p.enforced(o.ID.Namespace, labels)
+	var list []string
+	for _, v := range check(o, level) {
+		list = append(list, fmt.Sprintf("%s: %s: %s: %s enforces the Pod Security Standard %q", o.ID, v.Path, v.Text, by, level))
+	}
+	return list
+}
+
+func check(o fleet.Object, level podsecurity.Level) []podsecurity.Violation {
 	meta, spec := field.NewPath("spec", "template", "metadata"), field.NewPath("spec", "template", "spec")
 	if o.ID.Kind == fleet.KindPod {
 		meta, spec = field.NewPath("metadata"), field.NewPath("spec")
 	}
-	violations := podsecurity.Check(level, o.Template, meta, spec)
+	return podsecurity.Check(level, o.Template, meta, spec)
+}
+
+// violates reports where pods are not of a level.
+func (r *reader) violates(pod placed, why FaultKind, level podsecurity.Level, who string) bool {
+	o := *pod.at.object
+	violations := check(o, level)
 	for _, v := range violations {
 		r.report(pod.from, pod.node, o.ID, problem{path: v.Path, kind: why,
 			text: fmt.Sprintf("%s: %s the Pod Security Standard %q", v.Text, who, level)})

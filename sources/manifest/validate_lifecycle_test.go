@@ -5,6 +5,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/skerry-dev/skerry/fleet"
 )
 
 func TestSignals(t *testing.T) {
@@ -29,7 +31,7 @@ func TestSysctlNames(t *testing.T) {
 		"net/ipv4/conf/eth0.100/forwarding": "net.ipv4.conf.eth0/100.forwarding", "net.ipv4.conf.eth0/100.forwarding": "net.ipv4.conf.eth0/100.forwarding",
 		"plain": "plain", "": "",
 	} {
-		if got := dotted(name); got != want {
+		if got := fleet.SysctlName(name); got != want {
 			t.Errorf("%q: got %q, want %q", name, got, want)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/skerry-dev/skerry/fleet"
 )
 
 // sysctlName is the name of a setting of the kernel, its parts divided by dots or slashes.
@@ -19,7 +21,7 @@ func (c *checker) sysctls(s *corev1.PodSpec, p *field.Path) {
 	taken := map[string]bool{}
 	for i, sysctl := range s.SecurityContext.Sysctls {
 		at := p.Index(i).Child("name")
-		name := dotted(sysctl.Name)
+		name := fleet.SysctlName(sysctl.Name)
 		network, namespaced := sysctlNamespace(name)
 		switch {
 		case name == "":
@@ -51,13 +53,4 @@ func sysctlNamespace(name string) (network, namespaced bool) {
 		}
 	}
 	return false, name == "kernel.sem"
-}
-
-// dotted writes a kernel setting with dots between its parts. Which of dot and slash comes first in a name is
-// what divides it; the other one then stands for itself, as in net/ipv4/conf/eth0.100/forwarding.
-func dotted(name string) string {
-	if at := strings.IndexAny(name, "./"); at < 0 || name[at] == '.' {
-		return name
-	}
-	return strings.NewReplacer("/", ".", ".", "/").Replace(name)
 }
