@@ -3,6 +3,7 @@ module github.com/skerry-dev/skerry
 go 1.26
 
 require (
+	github.com/blang/semver/v4 v4.0.0
 	github.com/containers/common v0.57.5
 	github.com/containers/image/v5 v5.29.3
 	github.com/containers/podman/v4 v4.9.5
@@ -43,7 +44,6 @@ require (
 	github.com/acarl005/stripansi v0.0.0-20180116102854-5a71ef0e047d // indirect
 	github.com/asaskevich/govalidator v0.0.0-20230301143203-a9d515a09cc2 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
-	github.com/blang/semver/v4 v4.0.0 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/chzyer/readline v1.5.1 // indirect
 	github.com/cilium/ebpf v0.9.1 // indirect

@@ -83,7 +83,7 @@ func TestRegistryWithTLSAndPassword(t *testing.T) {
 			user = ""
 		}
 		err := pull(t.Context(), s, r.Image("team/app:1"), user, password)
-		if err == nil || !strings.Contains(err.Error(), "unauthorized: authentication required") {
+		if err == nil || !strings.Contains(err.Error(), "authentication required") {
 			t.Errorf("password %q: %v", password, err)
 		}
 		requests := r.Requests()

@@ -99,10 +99,12 @@ func Next(in Input) Result {
 	return n.result
 }
 
-// asEnded is a pod as it is after its machine went down under it: Podman shows containers that ran as created
-// again, and does not know how they ended. Kubernetes says 137 of such.
+// asEnded is a pod as it is after its machine went down under it: Podman 4 shows containers that ran as created
+// again, Podman 5 as ended well at no time: neither knows how they ended. Kubernetes says 137 of such.
 func asEnded(o *fleet.ObservedPod) *fleet.ObservedPod {
-	lost := func(c fleet.ObservedContainer) bool { return c.State == fleet.Created && !c.Started.IsZero() }
+	lost := func(c fleet.ObservedContainer) bool {
+		return !c.Started.IsZero() && (c.State == fleet.Created || c.State == fleet.Exited && c.Finished.Before(c.Started))
+	}
 	if sandboxOf(o) != broken || !slices.ContainsFunc(o.Containers, lost) {
 		return o
 	}

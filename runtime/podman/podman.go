@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -145,7 +144,7 @@ func unreachable(err error) bool {
 
 func kindOf(code int, text string) error {
 	text = strings.TrimSpace(text)
-	for _, taken := range []string{"already in use", "is in use", "being used", "already exists", "address already in use"} {
+	for _, taken := range []string{"already in use", "is in use", "being used", "already exists", "address already in use", "UNIQUE constraint failed"} {
 		if strings.Contains(text, taken) {
 			return fmt.Errorf("%w: %s", host.ErrConflict, text)
 		}
@@ -295,18 +294,6 @@ func (m *Machine) onContainer(ctx context.Context, verb, id string, do func(ctx 
 	return nil
 }
 
-// StopContainer sends the stop signal and kills after grace.
-func (m *Machine) StopContainer(ctx context.Context, id string, grace time.Duration) error {
-	return m.onContainer(ctx, "stop", id, func(ctx context.Context) error {
-		seconds := uint(max(math.Ceil(grace.Seconds()), 0))
-		err := containers.Stop(ctx, id, new(containers.StopOptions).WithTimeout(seconds))
-		if err != nil && strings.Contains(err.Error(), improper) && !strings.Contains(err.Error(), "paused") {
-			return nil // it does not run
-		}
-		return err
-	})
-}
-
 // improper is how Podman says that a container is not in the state an action needs.
 const improper = "container state improper"
 
@@ -361,7 +348,20 @@ func (m *Machine) LimitContainer(ctx context.Context, id string, limits fleet.Li
 	return m.onContainer(ctx, "limit", id, func(ctx context.Context) error {
 		spec := &specgen.SpecGenerator{}
 		spec.ResourceLimits = resources(limits, true)
-		_, err := containers.Update(ctx, &entities.ContainerUpdateOptions{NameOrID: id, Specgen: spec})
+		// Podman gave it a limit of memory and swap together, which stands in the way of more memory; Podman 5 sends it along
+		// with everything else that it was made with.
+		data, err := containers.Inspect(ctx, id, nil)
+		if err != nil {
+			return err
+		}
+		if data.HostConfig != nil && data.HostConfig.MemorySwap != 0 {
+			swap := int64(-1)
+			if limits.Memory > 0 {
+				swap = 2 * limits.Memory
+			}
+			spec.ResourceLimits.Memory.Swap = &swap
+		}
+		_, err = containers.Update(ctx, &entities.ContainerUpdateOptions{NameOrID: id, Specgen: spec})
 		return err
 	})
 }
