@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -60,11 +62,31 @@ func (m *Machine) RemoveClaim(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if v, err := volumes.Inspect(ctx, name, nil); err == nil && mountedBelow(v.Mountpoint) {
+		return fmt.Errorf("remove volume %s: %w: a part of it is mounted", name, host.ErrConflict)
+	}
 	err = kind(ctx, volumes.Remove(ctx, name, nil))
 	if err == nil || errors.Is(err, host.ErrNotFound) {
 		return nil
 	}
 	return fmt.Errorf("remove volume %s: %w", name, err)
+}
+
+// mountedBelow reports whether something in or below a folder is mounted elsewhere, as sub-paths of volumes are. Podman
+// does not know of such, and would remove the volume from under them.
+func mountedBelow(folder string) bool {
+	raw, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return false
+	}
+	// The fourth field is what is mounted, as its own file system names it: without the way to where that is mounted.
+	volume := filepath.Base(filepath.Dir(folder)) + "/" + filepath.Base(folder)
+	for line := range strings.Lines(string(raw)) {
+		if fields := strings.Fields(line); len(fields) > 4 && strings.Contains(fields[3]+"/", "/"+volume+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // lastClaims are those that were listed, or when that failed those of the last time: pods are looked after all the same.
