@@ -108,13 +108,13 @@ func (p *probers) forget(seen fleet.Host) {
 // save writes what is known, if that changed. No probe waits for the disk.
 func (p *probers) save() {
 	p.mu.Lock()
-	unsaved := p.unsaved
+	if !p.unsaved {
+		p.mu.Unlock()
+		return
+	}
 	p.unsaved = false
 	raw, err := json.Marshal(p.health)
 	p.mu.Unlock()
-	if !unsaved {
-		return
-	}
 	if err == nil {
 		err = writeFile(p.file, raw)
 	}

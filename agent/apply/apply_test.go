@@ -372,3 +372,21 @@ func TestVolumesOfARunningPod(t *testing.T) {
 		t.Errorf("owned %d times, then %d; written %d times, then %d", owned, b.Calls("Own"), written, b.Calls("Write"))
 	}
 }
+
+// Two that stand for one container may live at a time: one that nobody watches over any more, and its successor.
+func TestStopsTwoOfOneName(t *testing.T) {
+	b, w := running(t, 1)
+	pod := w.Seen.Pods[0]
+	twin, ok := b.Container("shop_web_web")
+	if !ok {
+		t.Fatal("there is no container")
+	}
+	twin.Name = "shop_web_web_0"
+	b.AddContainer(twin)
+	w = b.again(t, w)
+	w.Chain.Steps = steps(fleet.Step{Verb: fleet.Stop, ID: pod.ID, Grace: 10 * time.Second, Last: []string{"db"}})
+	want(t, b.run(t.Context(), w), "stop")
+	if n := b.Calls("StopContainer"); n != 3 {
+		t.Errorf("%d were told to end, want 3", n)
+	}
+}

@@ -30,13 +30,13 @@ func (r *run) stop(ctx context.Context, s fleet.Step) error {
 	}
 	var all sync.WaitGroup
 	errs := make([]error, len(list))
-	ended := make(map[string]chan struct{}, len(list))
+	ended := make(map[string]chan struct{}, len(list)) // by ID: two that stand for one container may live
 	for _, c := range list {
-		ended[c.Name] = make(chan struct{})
+		ended[c.ID] = make(chan struct{})
 	}
 	for i, c := range list {
 		all.Go(func() {
-			defer close(ended[c.Name])
+			defer close(ended[c.ID])
 			if c.State == fleet.Running || c.State == fleet.Orphaned {
 				r.preStop(ctx, c, deadline)
 			}
@@ -57,32 +57,32 @@ func lives(c fleet.ObservedContainer) bool {
 	return c.State == fleet.Running || c.State == fleet.Paused || c.State == fleet.Stopping || c.State == fleet.Orphaned
 }
 
-// before are those that have to have ended before a container is told to: all but the last ones, and of these the
-// ones that are named before it. Containers that are not among the last wait for nobody.
+// before are the IDs of those that have to have ended before a container is told to: all but the last ones, and of these
+// the ones that are named before it. Containers that are not among the last wait for nobody.
 func before(name string, last []string, list []fleet.ObservedContainer) []string {
 	at := slices.Index(last, name)
 	if at < 0 {
 		return nil
 	}
-	var names []string
+	var ids []string
 	for _, c := range list {
 		if index := slices.Index(last, c.Name); index < at {
-			names = append(names, c.Name)
+			ids = append(ids, c.ID)
 		}
 	}
-	return names
+	return ids
 }
 
 // await waits for containers to end, but not beyond a deadline.
-func await(ctx context.Context, ended map[string]chan struct{}, names []string, deadline time.Time) {
-	if len(names) == 0 {
+func await(ctx context.Context, ended map[string]chan struct{}, ids []string, deadline time.Time) {
+	if len(ids) == 0 {
 		return
 	}
 	late := time.NewTimer(time.Until(deadline))
 	defer late.Stop()
-	for _, name := range names {
+	for _, id := range ids {
 		select {
-		case <-ended[name]:
+		case <-ended[id]:
 		case <-late.C:
 			return
 		case <-ctx.Done():
