@@ -42,6 +42,20 @@ type ObservedContainer struct {
 	OutOfMemory bool
 }
 
+// LostCode stands for the exit code of a container that ended unseen, as in Kubernetes.
+const LostCode = 137
+
+// Lives reports whether a container has a process, as far as anyone knows. One that is stopping has been told to by an
+// agent before this one, perhaps: its grace goes on.
+func (c ObservedContainer) Lives() bool {
+	switch c.State {
+	case Running, Paused, Stopping, Orphaned:
+		return true
+	default:
+		return false
+	}
+}
+
 // Limits are what a container's cgroup allows. Zero means no limit (Shares: the default).
 type Limits struct {
 	Memory   int64  // bytes

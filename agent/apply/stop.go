@@ -21,7 +21,7 @@ func (r *run) stop(ctx context.Context, s fleet.Step) error {
 	deadline := time.Now().Add(s.Grace)
 	var list []fleet.ObservedContainer
 	for _, c := range r.containers() {
-		if named := s.Container == "" || c.ID == s.ID; named && lives(c) {
+		if named := s.Container == "" || c.ID == s.ID; named && c.Lives() {
 			list = append(list, c)
 		}
 	}
@@ -51,10 +51,6 @@ func (r *run) stop(ctx context.Context, s fleet.Step) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-func lives(c fleet.ObservedContainer) bool {
-	return c.State == fleet.Running || c.State == fleet.Paused || c.State == fleet.Stopping || c.State == fleet.Orphaned
 }
 
 // before are the IDs of those that have to have ended before a container is told to: all but the last ones, and of these

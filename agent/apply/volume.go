@@ -94,20 +94,9 @@ func (r *run) claim(ctx context.Context, v *corev1.Volume) (path string, err err
 		at, _ := r.Desired.Find(id.Object())
 		size := claim.Spec.Resources.Requests[corev1.ResourceStorage]
 		c.Labels[fleet.LabelSource], c.Labels[fleet.LabelClaimSize] = string(at.Source), size.String()
-		c.Labels[fleet.LabelReclaim] = string(r.reclaimPolicy(claim))
+		c.Labels[fleet.LabelReclaim] = string(r.config().ReclaimPolicy(claim))
 	}
 	return r.Host.CreateClaim(ctx, c)
-}
-
-// reclaimPolicy is what becomes of a claim's volume after it: it is kept, unless a storage class that is in the
-// sources says otherwise.
-func (r *run) reclaimPolicy(claim *corev1.PersistentVolumeClaim) corev1.PersistentVolumeReclaimPolicy {
-	if name := claim.Spec.StorageClassName; name != nil {
-		if class, ok := r.config().StorageClass(*name); ok && class.ReclaimPolicy != nil {
-			return *class.ReclaimPolicy
-		}
-	}
-	return corev1.PersistentVolumeReclaimRetain
 }
 
 func inMemory(v *corev1.Volume) bool {

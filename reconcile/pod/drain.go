@@ -40,7 +40,7 @@ func (n *next) stopAll(grace time.Duration, why string) {
 			n.step(fleet.Step{Verb: fleet.Unpause, Container: c.Name, ID: c.ID, Why: "a frozen process cannot stop"})
 		}
 	}
-	if slices.ContainsFunc(n.Observed.Containers, lives) {
+	if slices.ContainsFunc(n.Observed.Containers, fleet.ObservedContainer.Lives) {
 		n.step(fleet.Step{Verb: fleet.Stop, ID: n.Observed.ID, Grace: grace, Last: n.sidecars(), Why: why})
 	}
 }
@@ -52,7 +52,7 @@ func (n *next) sidecars() []string {
 	}
 	var names []string
 	for _, u := range slices.Backward(n.units()) {
-		if list := n.generations(u.Name); u.role == sidecar && len(list) > 0 && lives(list[0]) {
+		if list := n.generations(u.Name); u.role == sidecar && len(list) > 0 && list[0].Lives() {
 			names = append(names, u.Name)
 		}
 	}

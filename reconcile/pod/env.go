@@ -45,6 +45,17 @@ func (c Config) StorageClass(name string) (*storagev1.StorageClass, bool) {
 	return fleet.Lookup[*storagev1.StorageClass](c.Desired, fleet.ObjectID{Kind: fleet.KindStorageClass, Name: name})
 }
 
+// ReclaimPolicy is what becomes of a claim's volume after it: it is kept, unless a storage class that is there says
+// otherwise.
+func (c Config) ReclaimPolicy(claim *corev1.PersistentVolumeClaim) corev1.PersistentVolumeReclaimPolicy {
+	if name := claim.Spec.StorageClassName; name != nil {
+		if class, ok := c.StorageClass(*name); ok && class.ReclaimPolicy != nil {
+			return *class.ReclaimPolicy
+		}
+	}
+	return corev1.PersistentVolumeReclaimRetain
+}
+
 // Place is what a pod's fields can refer to beyond its spec.
 type Place struct {
 	Address     string // of the node

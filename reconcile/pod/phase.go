@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skerry-dev/skerry/fleet"
 )
 
 // phase sums up the states of a pod's containers (semantics 2.3).
@@ -12,7 +14,7 @@ func (in *Input) phase(s corev1.PodStatus) corev1.PodPhase {
 	initial := in.countInitial(s.InitContainerStatuses)
 	main := in.countMain(s.ContainerStatuses)
 	// A pod whose last processes are being stopped has not come to its end.
-	busy := in.Observed != nil && slices.ContainsFunc(in.Observed.Containers, lives) && sandboxOf(in.Observed) == alive
+	busy := in.Observed != nil && slices.ContainsFunc(in.Observed.Containers, fleet.ObservedContainer.Lives) && sandboxOf(in.Observed) == alive
 	ended := main.total > 0 && main.ended == main.total
 	switch {
 	case in.overdue():

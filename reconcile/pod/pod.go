@@ -44,6 +44,11 @@ type Input struct {
 	Busy     bool               // a chain for it is running
 	Place    Place
 	Now      time.Time
+
+	// What is asked for again and again of Spec and Observed, found out once: the containers of the spec, and beside
+	// each what stands or stood for it. Nil until then.
+	all  []unit
+	runs [][]fleet.ObservedContainer
 }
 
 // Result is what Next decided.
@@ -82,6 +87,7 @@ func sandboxOf(o *fleet.ObservedPod) sandbox {
 func Next(in Input) Result {
 	n := &next{Input: in}
 	n.Observed = asEnded(in.Observed)
+	n.find()
 	switch {
 	case in.Slot.Goal == fleet.Drain:
 		n.drain()
@@ -112,15 +118,12 @@ func asEnded(o *fleet.ObservedPod) *fleet.ObservedPod {
 	ended.Containers = slices.Clone(o.Containers)
 	for i := range ended.Containers {
 		if c := &ended.Containers[i]; lost(*c) {
-			c.State, c.ExitCode, c.Finished = fleet.Exited, lostCode, c.Started
+			c.State, c.ExitCode, c.Finished = fleet.Exited, fleet.LostCode, c.Started
 			c.Message = "how it ended is not known: the machine went down"
 		}
 	}
 	return &ended
 }
-
-// lostCode stands for the exit code of a container that ended unseen.
-const lostCode = 137
 
 // next gathers a Result.
 type next struct {
@@ -333,6 +336,27 @@ func (n *next) holdAll(text string) {
 // generations are the containers in Podman that stand or stood for one container, newest first. One that
 // had succeeded before the sandbox was made anew, and is not to run again for that, is there without an ID.
 func (in *Input) generations(name string) []fleet.ObservedContainer {
+	for i := range in.all {
+		if in.all[i].Name == name {
+			return in.runs[i]
+		}
+	}
+	return in.sorted(name)
+}
+
+// find fills in all and runs. Spec and Observed are not changed after that.
+func (in *Input) find() {
+	if in.Spec == nil {
+		return
+	}
+	in.all = in.listUnits()
+	in.runs = make([][]fleet.ObservedContainer, len(in.all))
+	for i, u := range in.all {
+		in.runs[i] = in.sorted(u.Name)
+	}
+}
+
+func (in *Input) sorted(name string) []fleet.ObservedContainer {
 	var list []fleet.ObservedContainer
 	if in.Observed != nil {
 		for _, c := range in.Observed.Containers {

@@ -27,6 +27,13 @@ type unit struct {
 
 // units are the pod's containers: the initial ones in their order, then the others in theirs.
 func (in *Input) units() []unit {
+	if in.all == nil {
+		return in.listUnits()
+	}
+	return in.all
+}
+
+func (in *Input) listUnits() []unit {
 	spec := &in.Spec.Spec
 	list := make([]unit, 0, len(spec.InitContainers)+len(spec.Containers))
 	for i := range spec.InitContainers {
@@ -95,8 +102,7 @@ func (n *next) stage(box sandbox) []fleet.Step {
 			steps = append(steps, n.container(u, box)...)
 			continue
 		}
-		more := n.container(u, box)
-		steps = append(steps, more...)
+		steps = append(steps, n.container(u, box)...)
 		if u.role == sidecar && i < reached { // the one that runs now must not be kept from its end
 			continue
 		}
@@ -160,9 +166,8 @@ func (in *Input) end() (last time.Time, ended bool) {
 	for _, u := range in.units() {
 		list := in.generations(u.Name)
 		over := len(list) > 0 && list[0].State == fleet.Exited && !in.restarts(u, list[0])
-		switch {
-		case over && list[0].Finished.After(last) && u.role != sidecar:
-			last = list[0].Finished
+		if over && u.role != sidecar {
+			last = later(last, list[0].Finished)
 		}
 		switch {
 		case u.role == initial && over && list[0].ExitCode != 0:
@@ -176,7 +181,7 @@ func (in *Input) end() (last time.Time, ended bool) {
 
 // settle stops what still runs of a pod that is over: sidecars, or everything when its time was up.
 func (n *next) settle() {
-	if n.Observed == nil || !slices.ContainsFunc(n.Observed.Containers, lives) || !n.tried("") {
+	if n.Observed == nil || !slices.ContainsFunc(n.Observed.Containers, fleet.ObservedContainer.Lives) || !n.tried("") {
 		return
 	}
 	why := "all that it was for has ended"
@@ -184,12 +189,6 @@ func (n *next) settle() {
 		why = "its activeDeadlineSeconds are over"
 	}
 	n.stopAll(n.fullGrace(), why)
-}
-
-// lives reports whether a container has a process, as far as Podman knows.
-func lives(c fleet.ObservedContainer) bool {
-	// One that is stopping was told to by an agent before us: its grace goes on.
-	return c.State == fleet.Running || c.State == fleet.Paused || c.State == fleet.Stopping || c.State == fleet.Orphaned
 }
 
 // allProbes are the probes that should be running now.

@@ -111,7 +111,7 @@ func (in *Input) containerStatus(u unit, waiting corev1.ContainerStateWaiting) c
 	}
 	explained := waiting.Reason != creating && waiting.Reason != initializing
 	switch {
-	case lives(now):
+	case now.Lives():
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.Time{Time: now.Started}}
 		*s.Started = started(u.Container, in.health(now))
 		// A frozen or ending process serves nobody, nor does one that its network went away from.

@@ -17,7 +17,7 @@ import (
 // Podman learns of a container's end from its monitor, conmon, which is the parent of its first process. When that is
 // killed, the container is "running" for ever, whatever becomes of it, and its output goes nowhere. No event tells.
 
-// grace is how long a process may be gone before its monitor has to have said so.
+// monitorGrace is how long a process may be gone before its monitor has to have said so.
 const monitorGrace = 2 * time.Second
 
 // monitors watches over the monitors of running containers.
@@ -138,8 +138,7 @@ func (u unwatched) container(o fleet.ObservedContainer) fleet.ObservedContainer 
 		o.State = fleet.Orphaned
 		return o
 	}
-	const lost = 137 // what Kubernetes says of an end that nobody saw
-	o.State, o.ExitCode, o.Finished, o.Limits = fleet.Exited, lost, u.since.UTC().Truncate(time.Second), nil
+	o.State, o.ExitCode, o.Finished, o.Limits = fleet.Exited, fleet.LostCode, u.since.UTC().Truncate(time.Second), nil
 	o.Message = "how it ended is not known: Podman's monitor of it was killed"
 	return o
 }
