@@ -30,16 +30,17 @@ func TestWhatHoldsAPodDies(t *testing.T) {
 	w.pod("whole", `
   initContainers:
   - {name: first, THIS, args: [append, /host/whole, first]}
-  - {name: side, THIS, restartPolicy: Always, args: [seq, "append /host/whole side", sleep]}
+  - {name: side, THIS, restartPolicy: Always, args: [seq, "append /host/whole side", "write /tmp/up 1", sleep],
+     startupProbe: {exec: {command: [cat, /tmp/up]}, periodSeconds: 1, failureThreshold: 60}}
   containers:
-  - {name: main, THIS, args: [seq, "append /host/whole main", sleep]}`)
+  - {name: main, THIS, args: [seq, "append /host/whole main", serve], readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}}`)
 	w.pod("half", `
   restartPolicy: OnFailure
   initContainers:
   - {name: first, THIS, args: [append, /host/half, first]}
   containers:
   - {name: done, THIS, args: [append, /host/half, done]}
-  - {name: rest, THIS, args: [seq, "append /host/half rest", sleep]}`)
+  - {name: rest, THIS, args: [seq, "append /host/half rest", serve], readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}}`)
 	w.pod("once", `
   restartPolicy: Never
   containers:
@@ -54,7 +55,7 @@ func TestWhatHoldsAPodDies(t *testing.T) {
 		w.untilPod(name, "ready", ready)
 	}
 	w.untilPod("half", "half done", func(p *corev1.Pod) bool {
-		return containerOf(p, "done").State.Terminated != nil && containerOf(p, "rest").State.Running != nil
+		return containerOf(p, "done").State.Terminated != nil && containerOf(p, "rest").Ready
 	})
 	before := w.pods()
 
@@ -122,7 +123,7 @@ func TestWhatHoldsAPodDies(t *testing.T) {
 	w.scene("what ended well in it does not run again", func(t *testing.T) {
 		p := w.untilPod("half", "half done again", func(p *corev1.Pod) bool {
 			rest := containerOf(p, "rest")
-			return rest.State.Running != nil && rest.ContainerID != containerOf(before["half"], "rest").ContainerID
+			return rest.Ready && rest.ContainerID != containerOf(before["half"], "rest").ContainerID
 		})
 		if got := w.lines("half"); !slices.Equal(slices.Sorted(slices.Values(got)), []string{"done", "first", "first", "rest", "rest"}) {
 			t.Errorf("these ran: %v", got)
