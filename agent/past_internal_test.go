@@ -14,9 +14,9 @@ func TestPastsKeepWhatIsNewer(t *testing.T) {
 	if err := p.keep(fleet.Chain{UID: "uid", Steps: []fleet.Step{{Verb: fleet.Sandbox, Past: newer}}}); err != nil {
 		t.Fatal(err)
 	}
-	slots := []fleet.Slot{{UID: "uid"}}
+	slots := []fleet.Slot{{Identity: fleet.Identity{UID: "uid"}}}
 	seen := func(past fleet.Past) fleet.Host {
-		return fleet.Host{Pods: []fleet.ObservedPod{{PodReport: fleet.PodReport{UID: "uid"}, Past: past}}}
+		return fleet.Host{Pods: []fleet.ObservedPod{{PodReport: fleet.PodReport{Identity: fleet.Identity{UID: "uid"}}, Past: past}}}
 	}
 	if err := p.forget(seen(older), slots); err != nil || p.all["uid"] == nil {
 		t.Errorf("forgotten for an older label: %v", err)

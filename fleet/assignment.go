@@ -16,48 +16,43 @@ const (
 
 // Slot is one pod's place. It says which template the pod is made from, never the template itself.
 type Slot struct {
-	Pod   PodID    `json:"pod"`
-	UID   string   `json:"uid"`
-	Node  NodeName `json:"node"`
-	Owner ObjectID `json:"owner"` // the ReplicaSet that made it; the Pod itself when it is bare
-	// Controller is the Deployment above Owner; zero without one.
-	Controller ObjectID   `json:"controller,omitzero"`
-	Source     SourceName `json:"source"`
-	From       Revision   `json:"from"`            // where the template can be read
-	Want       Hash       `json:"want"`            // the template's hash
-	Shape      Hash       `json:"shape,omitempty"` // bare pods: ShapeOf the template
-	Label      string     `json:"label,omitempty"` // value of the pod-template-hash label; empty for bare pods
-	Goal       Goal       `json:"goal"`
-	Created    time.Time  `json:"created"`
-	Epoch      uint64     `json:"epoch"`            // of the assignment that gave it its Goal
-	Drained    time.Time  `json:"drained,omitzero"` // when Goal became Drain
+	Identity
+	Node    NodeName  `json:"node"`
+	Goal    Goal      `json:"goal"`
+	Epoch   uint64    `json:"epoch"`            // of the assignment that gave it its Goal
+	Drained time.Time `json:"drained,omitzero"` // when Goal became Drain
 	// Next are templates whose images are pulled, as far as that works, before a draining pod is stopped:
 	// the pod makes room for them, and the gap should not last as long as a pull.
 	Next []Hash `json:"next,omitempty"`
+	// Counted: the pod has ended, and its end is in its Job's ledger.
+	Counted bool `json:"counted,omitempty"`
 }
 
-// Set is a ReplicaSet as the leader remembers it: one that a Deployment made, or one from a source.
+// Set is one template of a workload as the leader remembers it: a ReplicaSet that a Deployment made, one from a source, or
+// a revision (ControllerRevision) of a StatefulSet or DaemonSet.
 type Set struct {
-	ID       ObjectID   `json:"id"`
-	UID      string     `json:"uid"`
-	Owner    ObjectID   `json:"owner,omitzero"` // the Deployment; zero for a ReplicaSet of a source
-	Source   SourceName `json:"source"`
-	From     Revision   `json:"from"`
-	Want     Hash       `json:"want"`
-	Label    string     `json:"label,omitempty"` // pod-template-hash; empty for a ReplicaSet of a source
-	Replicas int32      `json:"replicas"`
+	ID     ObjectID   `json:"id"`
+	UID    string     `json:"uid"`
+	Owner  ObjectID   `json:"owner,omitzero"` // the workload above; zero for a ReplicaSet of a source
+	Source SourceName `json:"source"`
+	From   Revision   `json:"from"`
+	Want   Hash       `json:"want"`
+	Stamp  Stamp      `json:"stamp,omitzero"`
+	Label  string     `json:"label,omitempty"` // as Identity has it; empty for a ReplicaSet of a source
+	// Replicas is how many pods a ReplicaSet should have. Revisions do not count theirs: it is zero there.
+	Replicas int32 `json:"replicas"`
 	// Recorded is the Deployment's replicas when this set was last scaled (Kubernetes' annotation
 	// deployment.kubernetes.io/desired-replicas): a difference is a scaling event.
 	Recorded int32     `json:"recorded,omitempty"`
 	Most     int32     `json:"most,omitempty"`     // how many pods the Deployment might have then, surge included
 	MinReady int32     `json:"minReady,omitempty"` // seconds
-	Number   int64     `json:"number,omitempty"`   // the Deployment's revision number it stands for
+	Number   int64     `json:"number,omitempty"`   // the workload's revision number it stands for
 	Former   []int64   `json:"former,omitempty"`   // numbers it stood for before
 	Created  time.Time `json:"created"`
 	Born     int       `json:"born,omitempty"` // pods made so far, for their names
 }
 
-// Rollout is what the leader remembers of a Deployment.
+// Rollout is what the leader remembers of a Deployment, StatefulSet or DaemonSet.
 type Rollout struct {
 	ID         ObjectID   `json:"id"`
 	Source     SourceName `json:"source"`
@@ -67,16 +62,63 @@ type Rollout struct {
 	// Counts at the last progress, to notice the next.
 	Updated, Old, Ready, Available int32
 	Paused                         bool `json:"paused,omitempty"`
+	// Good is the set whose rollout came to its end last: what a rollback goes back to. Zero before the first.
+	Good ObjectID `json:"good,omitzero"`
+	// Current is a StatefulSet's currentRevision: what pods below the partition are made from.
+	Current ObjectID `json:"current,omitzero"`
+	Bad     Bad      `json:"bad,omitzero"`
+	Canary  Canary   `json:"canary,omitzero"`
+}
+
+// Bad marks a revision that a workload was rolled back from. It holds until another revision comes.
+type Bad struct {
+	Revision Revision  `json:"revision"` // of the source
+	Want     Hash      `json:"want"`
+	Since    time.Time `json:"since"`
+	Why      string    `json:"why"`
+}
+
+// Canary is how far a Deployment with steps has got with one template.
+type Canary struct {
+	Set   ObjectID  `json:"set"`             // the new set
+	Step  int32     `json:"step"`            // index of the step that it is at
+	Since time.Time `json:"since"`           // when it got there
+	Until time.Time `json:"until,omitzero"`  // a pause with a length ends then
+	Fault string    `json:"fault,omitempty"` // why it was stopped; empty while it goes on
+}
+
+// Scaler is what the leader remembers of a HorizontalPodAutoscaler.
+type Scaler struct {
+	ID       ObjectID   `json:"id"`
+	Source   SourceName `json:"source"`
+	Replicas int32      `json:"replicas"`          // that it gives its target; 0 before the first measurement
+	At       time.Time  `json:"at"`                // when it last looked
+	Scaled   time.Time  `json:"scaled,omitzero"`   // when it last changed Replicas
+	Advice   []Advice   `json:"advice,omitempty"`  // what it would have had lately, oldest first, as far as it still counts
+	Changes  []Advice   `json:"changes,omitempty"` // by how much it changed Replicas lately, oldest first
+	Why      string     `json:"why,omitempty"`     // why it cannot scale; empty when it can
+}
+
+// Advice is a number of replicas and when it was thought right.
+type Advice struct {
+	At       time.Time `json:"at"`
+	Replicas int32     `json:"replicas"`
 }
 
 // Assignment is the leader's decision for the whole fleet: slots, commits and hashes, never specs or
-// secrets. Slots are in the order of SlotOrder, Sets and Rollouts in the order of their IDs.
+// secrets. Slots are in the order of SlotOrder, all else in the order of their IDs.
 type Assignment struct {
 	Epoch     uint64                  `json:"epoch"` // grows with each commit
 	Revisions map[SourceName]Revision `json:"revisions,omitempty"`
 	Slots     []Slot                  `json:"slots,omitempty"`
 	Sets      []Set                   `json:"sets,omitempty"`
 	Rollouts  []Rollout               `json:"rollouts,omitempty"`
+	Jobs      []Job                   `json:"jobs,omitempty"`
+	Crons     []Cron                  `json:"crons,omitempty"`
+	Scalers   []Scaler                `json:"scalers,omitempty"`
+	// Unclaimed are claims of StatefulSets whose volumes go as soon as no pod uses them, in their order: the set's
+	// persistentVolumeClaimRetentionPolicy says so.
+	Unclaimed []ClaimID `json:"unclaimed,omitempty"`
 }
 
 // SlotOrder orders slots by pod, then by age, then by UID.

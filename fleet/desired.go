@@ -37,6 +37,9 @@ type Desired struct {
 	// Abandoned are sources in Revisions that nobody reads any more, of which something was deleted by hand. What has
 	// data in it is not taken for gone with them.
 	Abandoned map[SourceName]bool
+	// Rollback are sources whose workloads go back to what was good last when a rollout fails, unless they say
+	// otherwise themselves.
+	Rollback map[SourceName]bool
 }
 
 // Known reports whether the absence of an object from d means that it should not be: its source was read

@@ -43,7 +43,17 @@ const (
 	KindPod                   = "Pod"
 	KindReplicaSet            = "ReplicaSet"
 	KindDeployment            = "Deployment"
-	KindNode                  = "Node"
+	KindStatefulSet           = "StatefulSet"
+	KindDaemonSet             = "DaemonSet"
+	KindJob                   = "Job"
+	KindCronJob               = "CronJob"
+	KindAutoscaler            = "HorizontalPodAutoscaler"
+	KindDisruptionBudget      = "PodDisruptionBudget"
+	KindQuota                 = "ResourceQuota"
+	KindLimitRange            = "LimitRange"
+	// KindRevision is a template of a StatefulSet or DaemonSet; no source holds one.
+	KindRevision = "ControllerRevision"
+	KindNode     = "Node"
 )
 
 // ObjectID names an object. Kinds are unique among those that Skerry runs, so no API group is needed.

@@ -198,8 +198,8 @@ func TestAssignmentRoundTrip(t *testing.T) {
 	in := fleet.Assignment{
 		Epoch: 7, Revisions: map[fleet.SourceName]fleet.Revision{"home": "r1"},
 		Slots: []fleet.Slot{
-			{Pod: fleet.PodID{Namespace: "shop", Name: "web-x-1"}, UID: "u", Node: "alpha", Owner: set, Source: "home", Goal: fleet.Drain, Created: now, Drained: now, Next: []fleet.Hash{"h"}},
-			{Pod: fleet.PodID{Namespace: "shop", Name: "web-x-2"}, Goal: fleet.Run, Owner: set, Created: now},
+			{Identity: fleet.Identity{Pod: fleet.PodID{Namespace: "shop", Name: "web-x-1"}, UID: "u", Owner: set, Source: "home", Created: now}, Node: "alpha", Goal: fleet.Drain, Drained: now, Next: []fleet.Hash{"h"}},
+			{Identity: fleet.Identity{Pod: fleet.PodID{Namespace: "shop", Name: "web-x-2"}, Owner: set, Created: now}, Goal: fleet.Run},
 		},
 		Sets:     []fleet.Set{{ID: set, Former: []int64{1, 2}, Created: now, Born: 3}},
 		Rollouts: []fleet.Rollout{{ID: fleet.ObjectID{Kind: fleet.KindDeployment, Namespace: "shop", Name: "web"}, Progress: now, Updated: 1, Old: 2, Ready: 3, Available: 4}},

@@ -15,7 +15,12 @@ const (
 	LabelOwner      = "skerry.dev/owner"
 	LabelController = "skerry.dev/controller"
 	LabelSetHash    = "skerry.dev/pod-template-hash"
-	LabelCreated    = "skerry.dev/created" // RFC 3339, UTC: the slot's Created
+	LabelStamp      = "skerry.dev/stamp"
+	LabelIndex      = "skerry.dev/index"
+	LabelClaims     = "skerry.dev/claim-templates"
+	LabelService    = "skerry.dev/service"
+	LabelDefaults   = "skerry.dev/defaults" // JSON of Defaults
+	LabelCreated    = "skerry.dev/created"  // RFC 3339, UTC: the slot's Created
 
 	LabelContainerHash = "skerry.dev/container-hash" // HashContainer: name and image
 	LabelAttempt       = "skerry.dev/attempt"        // restarts before this container, decimal

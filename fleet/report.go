@@ -17,17 +17,17 @@ type Node struct {
 
 // PodReport is what a node says of one pod that carries our labels, in a slot or not.
 type PodReport struct {
-	Pod        PodID
-	UID        string
-	Owner      ObjectID // as the pod's labels have it
-	Controller ObjectID // the Deployment above Owner; zero without one
-	Source     SourceName
-	Revision   Revision
-	Want       Hash
-	Shape      Hash
-	Label      string
-	Created    time.Time
-	Status     corev1.PodStatus
+	Identity
+	Status corev1.PodStatus
+	Usage  []Usage // of its containers that were measured lately, in the order of their names
+}
+
+// Usage is what a container used of late.
+type Usage struct {
+	Container string
+	CPU       int64 // thousandths of a core, over the time since the measurement before
+	Memory    int64 // bytes, as Podman counts them
+	At        time.Time
 }
 
 // NodeReport is what a node says of itself. It dies with the node's session.

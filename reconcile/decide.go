@@ -104,10 +104,7 @@ func (d *decider) adopt() {
 				continue
 			}
 			known[p.UID] = adopted
-			found = append(found, fleet.Slot{
-				Pod: p.Pod, UID: p.UID, Node: report.Node, Owner: p.Owner, Controller: p.Controller, Source: p.Source,
-				From: p.Revision, Want: p.Want, Shape: p.Shape, Label: p.Label, Goal: fleet.Run, Created: p.Created, Epoch: d.epoch,
-			})
+			found = append(found, fleet.Slot{Identity: p.Identity, Node: report.Node, Goal: fleet.Run, Epoch: d.epoch})
 		}
 	}
 	slices.SortFunc(found, fleet.SlotOrder) // what a set is made from must not hang on who reported first
@@ -125,7 +122,7 @@ func (d *decider) revive(p *fleet.PodReport) {
 	set, ok := d.sets[p.Owner]
 	if !ok {
 		set = &fleet.Set{
-			ID: p.Owner, Owner: p.Controller, Source: p.Source, From: p.Revision, Want: p.Want, Label: p.Label, Created: p.Created,
+			ID: p.Owner, Owner: p.Controller, Source: p.Source, From: p.From, Want: p.Want, Label: p.Label, Created: p.Created,
 			UID: fleet.DeriveUID("replicaset", p.Owner.String()),
 		}
 		d.sets[p.Owner] = set
@@ -350,8 +347,9 @@ func (d *decider) grow(set *fleet.Set) bool {
 		suffix := "zzzzz" + fleet.SafeSuffix(set.UID, strconv.Itoa(set.Born))
 		id.Name = base + suffix[len(suffix)-5:]
 	}
-	d.place(fleet.Slot{
-		Pod: id, Node: node, Owner: set.ID, Controller: set.Owner, Source: set.Source, From: set.From, Want: set.Want, Label: set.Label,
+	d.place(fleet.Slot{Identity: fleet.Identity{
+		Pod: id, Owner: set.ID, Controller: set.Owner, Source: set.Source, From: set.From, Want: set.Want, Label: set.Label,
+	}, Node: node,
 	})
 	return true
 }
@@ -400,8 +398,9 @@ func (d *decider) barePods() {
 			continue
 		}
 		if node, ok := d.node(object.ID); ok {
-			d.place(fleet.Slot{
-				Pod: id, Node: node, Owner: object.ID, Source: object.Source, From: object.Revision, Want: object.Hash, Shape: shape,
+			d.place(fleet.Slot{Identity: fleet.Identity{
+				Pod: id, Owner: object.ID, Source: object.Source, From: object.Revision, Want: object.Hash, Shape: shape,
+			}, Node: node,
 			})
 		}
 	}

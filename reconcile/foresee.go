@@ -184,11 +184,7 @@ func newPod(s fleet.Step, a fleet.Assignment) fleet.ObservedPod {
 	o := fleet.ObservedPod{ID: "new-" + s.UID, PodmanName: fleet.PodmanPod(s.Pod), Infra: fleet.Running, Past: s.Past}
 	o.Pod, o.UID = s.Pod, s.UID
 	if i := slices.IndexFunc(a.Slots, func(x fleet.Slot) bool { return x.UID == s.UID }); i >= 0 {
-		x := a.Slots[i]
-		o.PodReport = fleet.PodReport{
-			Pod: x.Pod, UID: x.UID, Owner: x.Owner, Controller: x.Controller, Source: x.Source, Revision: x.From,
-			Want: x.Want, Shape: x.Shape, Label: x.Label, Created: x.Created,
-		}
+		o.Identity = a.Slots[i].Identity
 	}
 	return o
 }

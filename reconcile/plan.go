@@ -89,10 +89,7 @@ func (p *planner) pod(slot fleet.Slot) {
 		p.late++
 	}
 	if !result.Gone {
-		p.plan.Report.Pods = append(p.plan.Report.Pods, fleet.PodReport{
-			Pod: slot.Pod, UID: slot.UID, Owner: slot.Owner, Controller: slot.Controller, Source: slot.Source, Revision: slot.From,
-			Want: slot.Want, Shape: slot.Shape, Label: slot.Label, Created: slot.Created, Status: result.Status,
-		})
+		p.plan.Report.Pods = append(p.plan.Report.Pods, fleet.PodReport{Identity: slot.Identity, Status: result.Status})
 	}
 }
 
@@ -103,7 +100,7 @@ func placeOf(n fleet.Node) pod.Place {
 
 // unknown reports a pod of ours that has no slot.
 func (p *planner) unknown(o *fleet.ObservedPod) {
-	slot := fleet.Slot{Pod: o.Pod, UID: o.UID, Want: o.Want, Goal: fleet.Run, Created: o.Created}
+	slot := fleet.Slot{Identity: o.Identity, Goal: fleet.Run}
 	report := o.PodReport
 	report.Status = pod.Next(pod.Input{Slot: slot, Observed: o, Busy: true, Place: placeOf(p.in.Node), Now: p.in.Now}).Status
 	p.plan.Report.Pods = append(p.plan.Report.Pods, report)

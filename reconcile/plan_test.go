@@ -44,7 +44,7 @@ func TestPodsWithoutASlot(t *testing.T) {
 
 func TestOtherNodesSlots(t *testing.T) {
 	m := newMachine(t, podOf("bare", "hello:1"))
-	m.stored.Slots = []fleet.Slot{{Pod: fleet.PodID{Namespace: "shop", Name: "bare"}, UID: "u", Node: "beta", Goal: fleet.Run, Want: m.desired.Objects[0].Hash}}
+	m.stored.Slots = []fleet.Slot{{Identity: fleet.Identity{Pod: fleet.PodID{Namespace: "shop", Name: "bare"}, UID: "u", Want: m.desired.Objects[0].Hash}, Node: "beta", Goal: fleet.Run}}
 	if plan := m.plan(); len(plan.Chains) > 0 || len(plan.Report.Pods) > 0 {
 		t.Errorf("plan %+v", plan)
 	}
@@ -54,7 +54,7 @@ func TestLeftoverVolumes(t *testing.T) {
 	m := newMachine(t, podOf("bare", "hello:1")).settle()
 	uid := m.stored.Slots[0].UID
 	m.host.Volumes = map[string]fleet.Volumes{uid: {}, "left": {}, "busy": {}, "unslotted": {}}
-	m.host.Pods = append(m.host.Pods, fleet.ObservedPod{PodReport: fleet.PodReport{UID: "unslotted"}})
+	m.host.Pods = append(m.host.Pods, fleet.ObservedPod{PodReport: fleet.PodReport{Identity: fleet.Identity{UID: "unslotted"}}})
 	plan := Plan(NodeInput{
 		Node: alpha, Assignment: m.stored, Templates: m.templates, Desired: m.desired, Host: m.host, Now: m.now, Busy: map[string]bool{"busy": true},
 	})
@@ -150,7 +150,7 @@ func TestPodOf(t *testing.T) {
 	}
 	template := templateOf("hello:1")
 	set := fleet.ObjectID{Kind: fleet.KindReplicaSet, Namespace: "shop", Name: "web-x"}
-	slot := fleet.Slot{Pod: fleet.PodID{Namespace: "shop", Name: "web-x-1"}, UID: "u", Node: "alpha", Owner: set, Label: "x", Created: start}
+	slot := fleet.Slot{Identity: fleet.Identity{Pod: fleet.PodID{Namespace: "shop", Name: "web-x-1"}, UID: "u", Owner: set, Label: "x", Created: start}, Node: "alpha"}
 	p := PodOf(slot, &template)
 	if p.Spec.NodeName != "alpha" || template.Spec.NodeName != "" {
 		t.Errorf("node %q, in the template %q", p.Spec.NodeName, template.Spec.NodeName)

@@ -42,7 +42,7 @@ func uses(in *NodeInput, name string, goal fleet.Goal, node fleet.NodeName) {
 	}
 	in.Templates[hash] = &template
 	id := fleet.PodID{Namespace: "shop", Name: fmt.Sprintf("p%d", len(in.Assignment.Slots))}
-	in.Assignment.Slots = append(in.Assignment.Slots, fleet.Slot{Pod: id, UID: id.Name, Node: node, Goal: goal, Want: hash, Source: "home", Created: start, Drained: start})
+	in.Assignment.Slots = append(in.Assignment.Slots, fleet.Slot{Identity: fleet.Identity{Pod: id, UID: id.Name, Want: hash, Source: "home", Created: start}, Node: node, Goal: goal, Drained: start})
 }
 
 // TestReclaim: a volume is removed only when its claim was taken away, and its class said so (semantics 2.7).
@@ -129,7 +129,7 @@ func TestReclaim(t *testing.T) {
 func TestReclaimUnderAPodNobodyKnows(t *testing.T) {
 	in := claimant()
 	uses(&in, "data", fleet.Run, "alpha")
-	o := fleet.ObservedPod{ID: "box", PodmanName: "shop_p0", Infra: fleet.Running, PodReport: fleet.PodReport{Pod: in.Assignment.Slots[0].Pod, UID: "p0", Want: in.Assignment.Slots[0].Want, Source: "home"}}
+	o := fleet.ObservedPod{ID: "box", PodmanName: "shop_p0", Infra: fleet.Running, PodReport: fleet.PodReport{Identity: fleet.Identity{Pod: in.Assignment.Slots[0].Pod, UID: "p0", Want: in.Assignment.Slots[0].Want, Source: "home"}}}
 	in.Host.Pods = []fleet.ObservedPod{o}
 	slots, templates := in.Assignment.Slots, in.Templates
 	for name, change := range map[string]func(){

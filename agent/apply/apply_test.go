@@ -79,11 +79,12 @@ func work() apply.Work {
 	}
 	w := apply.Work{
 		Chain: fleet.Chain{Pod: id, UID: "u1", Goal: fleet.Run},
-		Slot: fleet.Slot{
-			Pod: id, UID: "u1", Node: "alpha", Source: "home", From: "abcdef", Want: "hash", Label: "label", Goal: fleet.Run,
+		Slot: fleet.Slot{Identity: fleet.Identity{
+			Pod: id, UID: "u1", Source: "home", From: "abcdef", Want: "hash", Label: "label",
 			Owner:      fleet.ObjectID{Kind: fleet.KindReplicaSet, Namespace: "shop", Name: "web-1"},
 			Controller: fleet.ObjectID{Kind: fleet.KindDeployment, Namespace: "shop", Name: "web"},
 			Created:    time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600)),
+		}, Node: "alpha", Goal: fleet.Run,
 		},
 		Pod: p, Node: fleet.Node{Name: "alpha", Address: "10.0.0.11"},
 	}

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -27,7 +26,7 @@ const clusterDomain = "cluster.local"
 
 // sandbox is what a pod's namespaces are made from.
 func sandbox(slot fleet.Slot, p *corev1.Pod, past fleet.Past) (host.Sandbox, error) {
-	s := host.Sandbox{Name: fleet.PodmanPod(slot.Pod), Labels: podLabels(slot), DNS: dns(p)}
+	s := host.Sandbox{Name: fleet.PodmanPod(slot.Pod), Labels: slot.Labels(), DNS: dns(p)}
 	if len(past) > 0 {
 		text, err := json.Marshal(past)
 		if err != nil {
@@ -131,23 +130,6 @@ func dns(p *corev1.Pod) host.DNS {
 		}
 	}
 	return d
-}
-
-func podLabels(slot fleet.Slot) map[string]string {
-	labels := map[string]string{
-		fleet.LabelPodName: slot.Pod.Name, fleet.LabelPodNamespace: slot.Pod.Namespace, fleet.LabelPodUID: slot.UID,
-		fleet.LabelSource: string(slot.Source), fleet.LabelRevision: string(slot.From), fleet.LabelHash: string(slot.Want),
-		fleet.LabelOwner:   slot.Owner.String(),
-		fleet.LabelCreated: slot.Created.UTC().Format(time.RFC3339Nano),
-	}
-	for key, value := range map[string]string{
-		fleet.LabelController: slot.Controller.String(), fleet.LabelShape: string(slot.Shape), fleet.LabelSetHash: slot.Label,
-	} {
-		if value != "" {
-			labels[key] = value
-		}
-	}
-	return labels
 }
 
 // containerSpec is what a container is made from. It holds secrets.

@@ -115,9 +115,10 @@ func TestLabels(t *testing.T) {
 	}
 	// What Look makes of them is what they were made from.
 	p := b.again(t, w).Seen.Pods[0]
-	want := fleet.PodReport{
-		Pod: id, UID: "u1", Owner: w.Slot.Owner, Controller: w.Slot.Controller, Source: "home", Revision: "abcdef", Want: "hash",
+	want := fleet.PodReport{Identity: fleet.Identity{
+		Pod: id, UID: "u1", Owner: w.Slot.Owner, Controller: w.Slot.Controller, Source: "home", From: "abcdef", Want: "hash",
 		Shape: "shape", Label: "label", Created: w.Slot.Created.UTC(),
+	},
 	}
 	if diff := cmp.Diff(want, p.PodReport); diff != "" {
 		t.Error(diff)

@@ -32,7 +32,7 @@ func Run(t *testing.T, open func(t *testing.T, dir string) (store coord.Store, c
 		dir := t.TempDir()
 		s, done := open(t, dir)
 		l := lead(t, s)
-		want := fleet.Assignment{Epoch: 1, Slots: []fleet.Slot{{Pod: fleet.PodID{Namespace: "a", Name: "b"}, UID: "u", Goal: fleet.Run}}}
+		want := fleet.Assignment{Epoch: 1, Slots: []fleet.Slot{{Identity: fleet.Identity{Pod: fleet.PodID{Namespace: "a", Name: "b"}, UID: "u"}, Goal: fleet.Run}}}
 		must(t, s.Commit(t.Context(), l, want))
 		must(t, s.Report(t.Context(), fleet.NodeReport{Node: "n"}))
 		done()

@@ -159,7 +159,7 @@ func (l *life) take(s fleet.Step) {
 		if l.in.Observed != nil {
 			l.failf("a second sandbox")
 		}
-		l.in.Observed = &fleet.ObservedPod{ID: "box", PodmanName: "shop_web-1", Infra: fleet.Running, Past: s.Past, PodReport: fleet.PodReport{Pod: l.in.Slot.Pod, UID: l.in.Slot.UID}}
+		l.in.Observed = &fleet.ObservedPod{ID: "box", PodmanName: "shop_web-1", Infra: fleet.Running, Past: s.Past, PodReport: fleet.PodReport{Identity: fleet.Identity{Pod: l.in.Slot.Pod, UID: l.in.Slot.UID}}}
 		l.reached = map[string]bool{}
 	case fleet.Teardown:
 		l.in.Observed = nil

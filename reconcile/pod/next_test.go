@@ -40,8 +40,9 @@ func web(t *testing.T, spec string) *scene {
 	if p.RestartPolicy == "" {
 		p.RestartPolicy = corev1.RestartPolicyAlways
 	}
-	slot := fleet.Slot{
-		Pod: fleet.PodID{Namespace: "shop", Name: "web-1"}, UID: "uid-1", Node: "alpha", Goal: fleet.Run, Created: born, Want: "want", From: "0123456789",
+	slot := fleet.Slot{Identity: fleet.Identity{
+		Pod: fleet.PodID{Namespace: "shop", Name: "web-1"}, UID: "uid-1", Created: born, Want: "want", From: "0123456789",
+	}, Node: "alpha", Goal: fleet.Run,
 	}
 	return &scene{pod.Input{
 		Slot: slot, Now: now, Place: pod.Place{Address: "10.0.0.11"},
@@ -55,7 +56,7 @@ func (s *scene) edit(change func(in *pod.Input)) *scene { change(&s.Input); retu
 
 // box adds a sandbox with an infra container in that state.
 func (s *scene) box(infra fleet.ContainerState) *scene {
-	s.Observed = &fleet.ObservedPod{ID: "box", PodmanName: "shop_web-1", Infra: infra, PodReport: fleet.PodReport{Pod: s.Slot.Pod, UID: s.Slot.UID}}
+	s.Observed = &fleet.ObservedPod{ID: "box", PodmanName: "shop_web-1", Infra: infra, PodReport: fleet.PodReport{Identity: fleet.Identity{Pod: s.Slot.Pod, UID: s.Slot.UID}}}
 	return s
 }
 

@@ -252,8 +252,8 @@ func TestScaleOfSetsWithoutARecord(t *testing.T) {
 
 func member(uid string, change ...func(*workload.Member)) workload.Member {
 	m := workload.Member{
-		Slot:   fleet.Slot{UID: uid, Node: "alpha", Goal: fleet.Run, Created: now.Add(-time.Hour)},
-		Report: &fleet.PodReport{UID: uid, Status: corev1.PodStatus{Phase: corev1.PodRunning}},
+		Slot:   fleet.Slot{Identity: fleet.Identity{UID: uid, Created: now.Add(-time.Hour)}, Node: "alpha", Goal: fleet.Run},
+		Report: &fleet.PodReport{Identity: fleet.Identity{UID: uid}, Status: corev1.PodStatus{Phase: corev1.PodRunning}},
 	}
 	readyFor(30 * time.Minute)(&m)
 	for _, f := range change {

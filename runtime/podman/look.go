@@ -109,31 +109,20 @@ func (m *Machine) host(podList []*entities.ListPodsReport, all []entities.ListCo
 
 // observedPod reads a pod's labels. A pod without ours, or with labels that make no sense, is a stranger's.
 func observedPod(p *entities.ListPodsReport) (fleet.ObservedPod, bool) {
-	l := p.Labels
-	owner, err := fleet.ParseObjectID(l[fleet.LabelOwner])
-	if err != nil || l[fleet.LabelPodUID] == "" || l[fleet.LabelOwner] == "" {
-		return fleet.ObservedPod{}, false
-	}
-	controller, err := fleet.ParseObjectID(l[fleet.LabelController])
+	id, err := fleet.ParseIdentity(p.Labels)
 	if err != nil {
 		return fleet.ObservedPod{}, false
 	}
-	created, err := time.Parse(time.RFC3339Nano, l[fleet.LabelCreated])
-	if err != nil {
-		created = p.Created
+	if id.Created.IsZero() {
+		id.Created = p.Created.UTC()
 	}
 	var past fleet.Past
-	if text := l[fleet.LabelPast]; text != "" {
+	if text := p.Labels[fleet.LabelPast]; text != "" {
 		_ = json.Unmarshal([]byte(text), &past) // what makes no sense says nothing
 	}
 	return fleet.ObservedPod{
-		PodReport: fleet.PodReport{
-			Pod: fleet.PodID{Namespace: l[fleet.LabelPodNamespace], Name: l[fleet.LabelPodName]}, UID: l[fleet.LabelPodUID],
-			Owner: owner, Controller: controller, Source: fleet.SourceName(l[fleet.LabelSource]),
-			Revision: fleet.Revision(l[fleet.LabelRevision]), Want: fleet.Hash(l[fleet.LabelHash]),
-			Shape: fleet.Hash(l[fleet.LabelShape]), Label: l[fleet.LabelSetHash], Created: created.UTC(),
-		},
-		ID: p.Id, PodmanName: p.Name, Infra: fleet.Unknown, Past: past,
+		PodReport: fleet.PodReport{Identity: id},
+		ID:        p.Id, PodmanName: p.Name, Infra: fleet.Unknown, Past: past,
 	}, true
 }
 

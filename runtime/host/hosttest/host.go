@@ -323,9 +323,8 @@ func taken(kind, name string) error {
 
 // ours reports whether labels are those of a pod of ours, as runtime/podman judges.
 func ours(labels map[string]string) bool {
-	_, err := fleet.ParseObjectID(labels[fleet.LabelOwner])
-	_, alsoErr := fleet.ParseObjectID(labels[fleet.LabelController])
-	return err == nil && alsoErr == nil && labels[fleet.LabelPodUID] != "" && labels[fleet.LabelOwner] != ""
+	_, err := fleet.ParseIdentity(labels)
+	return err == nil
 }
 
 // nameOf is what journals say for an ID: the name where it is known.

@@ -59,25 +59,17 @@ func (h *Host) look() fleet.Host {
 }
 
 func (p *pod) observed() fleet.ObservedPod {
-	l := p.box.Labels
-	owner, _ := fleet.ParseObjectID(l[fleet.LabelOwner]) // ours has looked at both
-	controller, _ := fleet.ParseObjectID(l[fleet.LabelController])
-	created, err := time.Parse(time.RFC3339Nano, l[fleet.LabelCreated])
-	if err != nil {
-		created = p.created
+	id, _ := fleet.ParseIdentity(p.box.Labels) // ours has looked at it
+	if id.Created.IsZero() {
+		id.Created = p.created.UTC()
 	}
 	var past fleet.Past
-	if json.Unmarshal([]byte(l[fleet.LabelPast]), &past) != nil {
+	if json.Unmarshal([]byte(p.box.Labels[fleet.LabelPast]), &past) != nil {
 		past = nil // it makes no sense, or there is none
 	}
 	return fleet.ObservedPod{
-		PodReport: fleet.PodReport{
-			Pod: fleet.PodID{Namespace: l[fleet.LabelPodNamespace], Name: l[fleet.LabelPodName]}, UID: l[fleet.LabelPodUID],
-			Owner: owner, Controller: controller, Source: fleet.SourceName(l[fleet.LabelSource]),
-			Revision: fleet.Revision(l[fleet.LabelRevision]), Want: fleet.Hash(l[fleet.LabelHash]),
-			Shape: fleet.Hash(l[fleet.LabelShape]), Label: l[fleet.LabelSetHash], Created: created.UTC(),
-		},
-		ID: p.id, PodmanName: p.box.Name, Infra: p.infra, IPs: p.addresses(), Past: past,
+		PodReport: fleet.PodReport{Identity: id},
+		ID:        p.id, PodmanName: p.box.Name, Infra: p.infra, IPs: p.addresses(), Past: past,
 	}
 }
 

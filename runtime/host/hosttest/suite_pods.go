@@ -20,11 +20,12 @@ var podTests = map[string]func(*bench){
 			b.Fatalf("addresses are %v, want one of IPv4 at least", ips)
 		}
 		want := &fleet.ObservedPod{
-			PodReport: fleet.PodReport{
-				Pod: fleet.PodID{Namespace: "suite", Name: b.id}, UID: "uid-" + b.id, Source: "home", Revision: "abc",
+			PodReport: fleet.PodReport{Identity: fleet.Identity{
+				Pod: fleet.PodID{Namespace: "suite", Name: b.id}, UID: "uid-" + b.id, Source: "home", From: "abc",
 				Owner:      fleet.ObjectID{Kind: fleet.KindReplicaSet, Namespace: "suite", Name: b.id},
 				Controller: fleet.ObjectID{Kind: fleet.KindDeployment, Namespace: "suite", Name: "d"},
 				Want:       "hash", Shape: "shape", Label: "label", Created: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC),
+			},
 			},
 			ID: pod, PodmanName: "suite_" + b.id, Infra: fleet.Running, IPs: ips,
 			Containers: []fleet.ObservedContainer{{
