@@ -91,6 +91,9 @@ func TestModes(t *testing.T) {
 		{"touch /shared/a/t", ""},
 		{"stat /shared/a /shared/a/g /shared/a/l", "dir 0755 0 0 /shared/a\nfile 0644 0 0 /shared/a/g\nlink 0777 0 0 /shared/a/l -> g"},
 		{"ls /shared/a", `drwxr-xr-x 0 0 \d+ b` + "\n" + `-rw-r--r-- 0 0 7 g` + "\n" + `-rw-r--r-- 0 0 7 l` + "\n" + `-rw-r--r-- 0 0 0 t`},
+		{"mkdir /shared/big", ""},
+		{"fill /shared/big/f 70Ki", ""},
+		{"ls /shared/big", "-rw-r--r-- 0 0 71680 f"},
 		{"until /shared/a/t", ""},
 		{"now", `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z`},
 		{"hostname", "box"},
@@ -323,6 +326,12 @@ func TestMemory(t *testing.T) {
 	s.CLI(t, "kill", "--signal=TERM", "little")
 	if code := little.code(t); code != 0 {
 		t.Errorf("little: exit code %d", code)
+	}
+	busy := start(t, "run", "--network=none", "--name=busy", image, "burn")
+	busy.says(t, "burning")
+	s.CLI(t, "kill", "--signal=TERM", "busy")
+	if code := busy.code(t); code != 0 {
+		t.Errorf("busy: exit code %d", code)
 	}
 	_, err := s.CLIErr(t, "run", "--network=none", "--memory=64m", "--memory-swap=64m", image, "eat", "1Gi")
 	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 137 {

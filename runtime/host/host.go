@@ -65,6 +65,27 @@ type Execs interface {
 	Exec(ctx context.Context, container string, command []string) (code int, output []byte, err error)
 }
 
+// Meter measures what containers use. Safe for concurrent use.
+type Meter interface {
+	// Measure is what containers have used, by their IDs, which are Podman's. One that does not run, or is not known,
+	// is left out, and no error; one that is paused is measured. However many they are, it is one call of Podman at
+	// most, and none for those that the last look showed running.
+	Measure(ctx context.Context, ids []string) (map[string]Measurement, error)
+}
+
+// Measurement is what a container has used up to a moment, with all its processes.
+type Measurement struct {
+	// CPU is the time that processors have spent on it since it started, user and system together. It only grows.
+	CPU time.Duration
+	// Memory is what Kubernetes calls the working set, in bytes: all that the kernel charges it with (pages of its
+	// processes, files on tmpfs, the cache of files, what the kernel itself keeps for it), less the cached files that were
+	// not used lately, which the kernel can do without. 0 where the kernel does not count memory: some boards have
+	// that switched off.
+	Memory int64
+	// At is when CPU was read. Between two of these times time passes as the monotonic clock has it.
+	At time.Time
+}
+
 // Images has images. Safe for concurrent use.
 type Images interface {
 	// Pull makes sure of an image by the rules of Kubernetes' policies: Always asks the registry, Never only
@@ -205,6 +226,7 @@ type Host interface {
 	Pods
 	Containers
 	Execs
+	Meter
 	Images
 	Claims
 	Watcher

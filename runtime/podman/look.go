@@ -72,6 +72,7 @@ func (m *Machine) host(podList []*entities.ListPodsReport, all []entities.ListCo
 		h.Pods = append(h.Pods, o)
 	}
 	live := map[string]bool{}
+	m.recall(all)
 	odd := m.monitors.find(all)
 	for i := range all {
 		c := &all[i]

@@ -2,7 +2,7 @@
 // bindings, which also speak to Podman 5.
 //
 // It decides nothing. It names only what it is told to by ID, or what it has just made. It keeps no state but
-// a cache of pod addresses; a service that goes away and comes back is noticed call by call.
+// caches of pod addresses and of containers' processes; a service that goes away and comes back is noticed call by call.
 package podman
 
 import (
@@ -36,6 +36,7 @@ type Machine struct {
 	mu   sync.Mutex
 	conn context.Context //nolint:containedctx // the bindings keep their connection in a context
 	ips  map[string][]netip.Addr
+	pids map[string]int // first processes by container, as the last list had them
 	// claims are the names of volumes by where they lie, of those that were asked for.
 	claims map[string]string
 	listed []fleet.ObservedClaim

@@ -69,10 +69,9 @@ func localAddresses(trie []byte) []netip.Addr {
 	return ips
 }
 
-// limitsOf reads what a container's cgroup allows; nil where that cannot be read. Both cgroup versions are
-// known; version 2 has weights instead of shares, which are left out. The container's cgroup is the one that
-// bears its ID: its process may have gone into one below.
-func limitsOf(pid int, id string) *fleet.Limits {
+// groupsOf are a container's cgroups by controller, through its process; nil when that is not there. The container's
+// cgroup is the one that bears its ID: its process may have gone into one below.
+func groupsOf(pid int, id string) map[string]string {
 	if pid == 0 {
 		return nil
 	}
@@ -91,6 +90,16 @@ func limitsOf(pid int, id string) *fleet.Limits {
 		if end >= 0 {
 			groups[controller] = group[:at+end]
 		}
+	}
+	return groups
+}
+
+// limitsOf reads what a container's cgroup allows; nil where that cannot be read. Both cgroup versions are
+// known; version 2 has weights instead of shares, which are left out.
+func limitsOf(pid int, id string) *fleet.Limits {
+	groups := groupsOf(pid, id)
+	if groups == nil {
+		return nil
 	}
 	var l fleet.Limits
 	var shares int64

@@ -20,6 +20,23 @@ func add(path, text string) error {
 	return errors.Join(err, f.Close())
 }
 
+// fill makes a file of that size. The kernel may forget what is in it when it returns, as it lies on the disk.
+func fill(path, quantity string) error {
+	n, err := bytes(quantity)
+	if err != nil {
+		return err
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	block := make([]byte, 64<<10)
+	for left := n; left > 0 && err == nil; left -= len(block) {
+		_, err = f.Write(block[:min(left, len(block))])
+	}
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
 func touch(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {

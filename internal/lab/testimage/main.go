@@ -11,6 +11,7 @@
 //	ignore-term         waits and takes no notice of TERM
 //	hang                starts ignore-term in a session of its own, and waits: who kills the one has to kill both
 //	eat QUANTITY        takes so much memory (64Mi) step by step, and waits
+//	burn                keeps one processor busy
 //
 // TERM and INT end all of them at once with exit code 0, but ignore-term, and hang, which dies of them. $LINGER is how
 // long they go on after that, $TERM_FILE a file that gets a line "TERM <time>", and stdout gets "received TERM".
@@ -23,6 +24,7 @@
 //	print TEXT...       writes TEXT to stdout; print-err to stderr
 //	now                 the time, as RFC 3339 with nanoseconds
 //	resolve NAME...     one line an address; exits with 1 when a name has none
+//	fill PATH QUANTITY  writes a file of that size, to the disk
 //	write PATH TEXT     writes a file; append adds a line to it
 //	touch PATH...       makes files, or sets their times
 //	mkdir PATH...       makes folders and those above them
@@ -99,6 +101,7 @@ func modes() map[string]mode {
 		"sleep":       plain(-1, sleep),
 		"ignore-term": plain(0, func([]string) error { ignoreTerm(); return nil }),
 		"hang":        plain(0, func([]string) error { return hang() }),
+		"burn":        plain(0, func([]string) error { return burn() }),
 		"eat":         plain(1, func(args []string) error { return eat(args[0]) }),
 
 		"exit": {1, func(args []string) (int, error) { return strconv.Atoi(args[0]) }},
@@ -123,6 +126,7 @@ func modes() map[string]mode {
 		}),
 		"resolve": each(func(name string) error { return resolve(os.Stdout, name) }),
 
+		"fill":   plain(2, func(args []string) error { return fill(args[0], args[1]) }),
 		"write":  plain(2, func(args []string) error { return os.WriteFile(args[0], []byte(args[1]), 0o644) }),
 		"append": plain(2, func(args []string) error { return add(args[0], args[1]) }),
 		"touch":  each(touch),

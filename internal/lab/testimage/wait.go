@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -126,6 +127,17 @@ func eat(quantity string) error {
 		}
 	}
 	fmt.Println("ate", n)
+	return wait(told, nil)
+}
+
+func burn() error {
+	told := listen()
+	go func() {
+		for sum := [sha256.Size]byte{}; ; {
+			sum = sha256.Sum256(sum[:])
+		}
+	}()
+	fmt.Println("burning")
 	return wait(told, nil)
 }
 

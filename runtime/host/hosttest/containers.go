@@ -30,6 +30,9 @@ type container struct {
 	ended    chan struct{} // closed when the process has ended
 	overdue  func()        // what came due while it was paused
 	stuck    bool          // its monitor is dead: nobody notices its end
+	uses     Usage         // what it takes now
+	spent    time.Duration // of processor time, until since
+	since    time.Time
 }
 
 // StartContainer creates a container in a running pod and starts it.
@@ -72,6 +75,7 @@ func (h *Host) run(spec host.Container, image string, process Process) *containe
 	c := &container{
 		id: h.id("container"), spec: cloneContainer(spec), imageID: image, state: fleet.Running, limits: spec.Limits,
 		created: time.Now().UTC(), started: now(), message: process.Message, process: process, ended: make(chan struct{}),
+		uses: process.Uses, since: time.Now(),
 	}
 	h.ctrs[c.id] = c
 	switch {
@@ -238,6 +242,7 @@ func (h *Host) thaw(c *container) {
 	if c.state != fleet.Paused {
 		return
 	}
+	c.settle()
 	c.state = fleet.Running
 	if c.overdue != nil {
 		c.overdue()
@@ -335,12 +340,14 @@ func (h *Host) Pause(idOrName string) error {
 			if c.state != fleet.Running {
 				return fmt.Errorf("it is %s", c.state)
 			}
+			c.settle()
 			c.state = fleet.Paused
 			return nil
 		}
 		p.infra = fleet.Paused
 		for _, c := range h.ctrs {
 			if c.spec.PodID == p.id && c.state == fleet.Running {
+				c.settle()
 				c.state = fleet.Paused
 			}
 		}

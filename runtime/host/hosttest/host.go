@@ -131,7 +131,7 @@ func (h *Host) AllCalls() map[string]int {
 
 // reading are the verbs that change nothing. What a process of Exec does is its own affair.
 var reading = map[string]bool{
-	"Look": true, "Watch": true, "PodAddresses": true, "List": true, "ImageUser": true, "Exec": true, "Probe": true,
+	"Look": true, "Watch": true, "PodAddresses": true, "List": true, "ImageUser": true, "Exec": true, "Probe": true, "Measure": true,
 }
 
 // ofNoPodman are verbs that a machine can do without Podman, at least in part.

@@ -440,3 +440,64 @@ image web:1 image1
 		t.Error("it shares process IDs with nobody")
 	}
 }
+
+func TestUse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, _, id := running(t)
+		check := func(about string, cpu time.Duration, memory int64) {
+			t.Helper()
+			got, err := h.Measure(t.Context(), []string{id, "no-such"})
+			want := map[string]host.Measurement{id: {CPU: cpu, Memory: memory, At: time.Now()}}
+			if diff := cmp.Diff(want, got); diff != "" || err != nil {
+				t.Error(about, diff, err)
+			}
+		}
+		use := func(cpu, memory int64) {
+			t.Helper()
+			if err := h.Use("a_web_app", hosttest.Usage{CPU: cpu, Memory: memory}); err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(time.Hour)
+		check("nothing was said", 0, 0)
+		use(500, 1<<20)
+		time.Sleep(10 * time.Second)
+		check("half a processor", 5*time.Second, 1<<20)
+		time.Sleep(10 * time.Second)
+		use(2000, 2<<20)
+		check("what is used stays used", 10*time.Second, 2<<20)
+		time.Sleep(10 * time.Second)
+		if err := h.Pause(id); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Hour)
+		check("it is paused", 30*time.Second, 2<<20)
+		if err := h.Unpause(t.Context(), id); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		check("and goes on", 32*time.Second, 2<<20)
+
+		writes := h.Writes()
+		h.Down()
+		if got, err := h.Measure(t.Context(), []string{id}); !errors.Is(err, host.ErrUnavailable) || got != nil {
+			t.Errorf("without Podman %+v, %v", got, err)
+		}
+		h.Up()
+		if err := h.Kill(id, 1); err != nil {
+			t.Error(err)
+		}
+		if got, err := h.Measure(t.Context(), []string{id}); err != nil || len(got) != 0 || h.Writes() != writes {
+			t.Errorf("it ended, and is %+v, %v", got, err)
+		}
+		if err := h.Use("no-such", hosttest.Usage{}); !errors.Is(err, host.ErrNotFound) {
+			t.Errorf("Use of what never was: %v", err)
+		}
+
+		h.Behave("web:1", hosttest.Process{Uses: hosttest.Usage{CPU: 1000, Memory: 3}})
+		again := app("none", "again")
+		id = h.AddContainer(again)
+		time.Sleep(time.Minute)
+		check("its image does that", time.Minute, 3)
+	})
+}

@@ -26,6 +26,8 @@ type Process struct {
 	Lingers time.Duration // how long it takes to end when it is told to
 	Told    int32         // its exit code when it is told to end
 
+	Uses Usage // what Measure finds that it takes, from its start on
+
 	// Message is what it says of its end, for those who ask (fleet.LabelMessage), and OutOfMemory that it ends because
 	// the kernel kills it.
 	Message     string

@@ -50,7 +50,7 @@ func found(command []string) (words []string, fails string) {
 }
 
 // modes are what the test image has in its /bin.
-var modes = strings.Fields(`serve grpc tcp sleep ignore-term hang eat exit crash-after until print print-err now resolve write append
+var modes = strings.Fields(`serve grpc tcp sleep ignore-term hang eat burn exit crash-after until print print-err now resolve fill write append
 	touch mkdir link rename cat ls stat env id hostname caps mounts ps sysctl limits seq modes`)
 
 // inTestImage runs a command beside the process that main is.
@@ -119,6 +119,10 @@ func (p *performance) play(words []string) Process {
 		if limit := p.container.Limits.Memory; limit > 0 && quantity.Value() >= limit {
 			return Process{Ends: true, Code: killed, OutOfMemory: true}
 		}
+		waits.Uses.Memory = quantity.Value()
+		return waits
+	case "burn":
+		waits.Uses.CPU = 1000
 		return waits
 	case "exit":
 		return Process{Ends: true, Code: code(word(1))}
