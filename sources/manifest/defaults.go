@@ -5,10 +5,15 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/skerry-dev/skerry/fleet"
 )
 
 // defaultObject fills in what Kubernetes would, in place.
@@ -22,16 +27,33 @@ func defaultObject(o runtime.Object) {
 		fill(&o.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)
 		fill(&o.VolumeBindingMode, storagev1.VolumeBindingImmediate)
 	case *corev1.PersistentVolumeClaim:
-		fill(&o.Spec.VolumeMode, corev1.PersistentVolumeFilesystem)
-		roundUp(o.Spec.Resources.Limits)
-		roundUp(o.Spec.Resources.Requests)
+		defaultClaim(&o.Spec)
+	case *corev1.ResourceQuota:
+		roundUp(o.Spec.Hard)
+	case *corev1.LimitRange:
+		defaultLimits(o.Spec.Limits)
 	case *corev1.Pod:
 		DefaultPod(o)
+	case *corev1.ReplicationController:
+		defaultController(o)
 	case *appsv1.ReplicaSet:
 		fill(&o.Spec.Replicas, 1)
 		DefaultTemplate(&o.Spec.Template)
 	case *appsv1.Deployment:
 		defaultDeployment(o)
+	case *appsv1.StatefulSet:
+		defaultStatefulSet(&o.Spec)
+	case *appsv1.DaemonSet:
+		defaultDaemonSet(&o.Spec)
+	case *batchv1.Job:
+		defaultJob(&o.Spec)
+		if len(o.Labels) == 0 {
+			o.Labels = maps.Clone(o.Spec.Template.Labels)
+		}
+	case *batchv1.CronJob:
+		defaultCronJob(&o.Spec)
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		defaultAutoscaler(&o.Spec)
 	}
 }
 
@@ -80,6 +102,12 @@ func defaultDeployment(o *appsv1.Deployment) {
 		fill(&o.Spec.Strategy.RollingUpdate.MaxSurge, intstr.FromString("25%"))
 	}
 	DefaultTemplate(&o.Spec.Template)
+}
+
+func defaultClaim(s *corev1.PersistentVolumeClaimSpec) {
+	fill(&s.VolumeMode, corev1.PersistentVolumeFilesystem)
+	roundUp(s.Resources.Limits)
+	roundUp(s.Resources.Requests)
 }
 
 // DefaultTemplate fills in what Kubernetes would in a pod template, in place. Doing it again changes
@@ -244,15 +272,42 @@ func defaultDownward(items []corev1.DownwardAPIVolumeFile) {
 
 // asWritten is the pod template of an object before its defaults, as a copy; nil for kinds without pods.
 func asWritten(o runtime.Object) *corev1.PodTemplateSpec {
-	switch o := o.(type) {
-	case *corev1.Pod:
-		t := &corev1.PodTemplateSpec{Spec: *o.Spec.DeepCopy()}
-		t.Labels, t.Annotations = maps.Clone(o.Labels), maps.Clone(o.Annotations)
+	if pod, ok := o.(*corev1.Pod); ok {
+		t := &corev1.PodTemplateSpec{Spec: *pod.Spec.DeepCopy()}
+		t.Labels, t.Annotations = maps.Clone(pod.Labels), maps.Clone(pod.Annotations)
 		return t
+	}
+	return template(o).DeepCopy()
+}
+
+// template is where an object has its pod template; nil for kinds without one.
+func template(o runtime.Object) *corev1.PodTemplateSpec {
+	switch o := o.(type) {
+	case *corev1.ReplicationController:
+		return o.Spec.Template
 	case *appsv1.ReplicaSet:
-		return o.Spec.Template.DeepCopy()
+		return &o.Spec.Template
 	case *appsv1.Deployment:
-		return o.Spec.Template.DeepCopy()
+		return &o.Spec.Template
+	case *appsv1.StatefulSet:
+		return &o.Spec.Template
+	case *appsv1.DaemonSet:
+		return &o.Spec.Template
+	case *batchv1.Job:
+		return &o.Spec.Template
+	case *batchv1.CronJob:
+		return &o.Spec.JobTemplate.Spec.Template
 	}
 	return nil
+}
+
+// templatePath is the path of the pod template in objects of a kind that has pods; nil for a Pod, which is its own.
+func templatePath(kind string) *field.Path {
+	switch kind {
+	case fleet.KindPod:
+		return nil
+	case fleet.KindCronJob:
+		return field.NewPath("spec", "jobTemplate", "spec", "template")
+	}
+	return field.NewPath("spec", "template")
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
 // treatment is what Skerry does with a field that is set.
@@ -61,6 +62,14 @@ func podCheck(spec *corev1.PodSpec, path string) []problem {
 	return c.problems
 }
 
+// fieldsCheck reports the fields of a struct as written that its table does not have as done. Path is where the struct
+// stands in its object.
+func fieldsCheck[T any](table fieldTable, of *T, path string) []problem {
+	c := fieldCheck{table: table}
+	c.visit(reflect.ValueOf(of).Elem(), "", path)
+	return c.problems
+}
+
 type fieldCheck struct {
 	table    fieldTable
 	problems []problem
@@ -97,7 +106,7 @@ func (c *fieldCheck) field(v reflect.Value, general, exact string) {
 		return
 	}
 	if rule, _, ok := c.table.rule(general); ok {
-		if rule.treatment != done && !slices.Contains(strings.Fields(rule.quiet), fmt.Sprint(reflect.Indirect(v))) {
+		if rule.treatment != done && !slices.Contains(strings.Fields(rule.quiet), plain(v)) {
 			c.say(rule.treatment, exact, rule.text)
 		}
 		return
@@ -109,6 +118,14 @@ func (c *fieldCheck) field(v reflect.Value, general, exact string) {
 		return
 	}
 	c.visit(v, general, exact)
+}
+
+// plain is the value of a field as it is written.
+func plain(v reflect.Value) string {
+	if share, ok := v.Interface().(*intstr.IntOrString); ok {
+		return share.String()
+	}
+	return fmt.Sprint(reflect.Indirect(v))
 }
 
 // resources looks at what is asked for beside CPU and memory.

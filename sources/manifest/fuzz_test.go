@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/rogpeppe/go-internal/txtar"
+	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -38,6 +40,9 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("a: &a [*a]"))
 	f.Add([]byte("? {a: b}\n: c"))
 	f.Add([]byte(bareDeployment))
+	for _, schedule := range []string{"TZ=", "CRON_TZ=UTC", "@every", "@every -1s", "@every 1ns", "*/0 * * * *", ", , , , ,", "? ? ? ? ?", "0 0 30 2 *", "-1- * * * *", "0-59/99999999999999999999 * * * *"} {
+		f.Add(fmt.Appendf(nil, "{apiVersion: batch/v1, kind: CronJob, metadata: {name: a}, spec: {schedule: %q, jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: b}]}}}}}}", schedule))
+	}
 	_ = filepath.WalkDir("testdata/tree", func(name string, d os.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
 			if data, err := os.ReadFile(name); err == nil {
@@ -64,13 +69,17 @@ func FuzzRead(f *testing.F) {
 			// The template is the object as written; everything else of it is not hashed.
 			written := map[string]any{"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": map[string]any{"name": "again"},
 				"spec": map[string]any{"selector": map[string]any{"matchLabels": o.Template.Labels}, "template": o.Template}}
+			if policy := o.Template.Spec.RestartPolicy; policy == corev1.RestartPolicyNever || policy == corev1.RestartPolicyOnFailure {
+				written = map[string]any{"apiVersion": "batch/v1", "kind": "CronJob", "metadata": map[string]any{"name": "again"},
+					"spec": map[string]any{"schedule": "@daily", "jobTemplate": map[string]any{"spec": map[string]any{"template": o.Template}}}}
+			}
 			text, err := yaml.Marshal(written)
 			if err != nil {
 				t.Fatal(err)
 			}
 			again := Read(fstest.MapFS{"a.yaml": {Data: text}}, ".")
 			if len(again.Objects) != 1 {
-				continue // a Pod may be what the template of a ReplicaSet may not
+				continue // a Pod may be what a template may not, and one of a StatefulSet has its claims beside it
 			}
 			if again.Objects[0].Hash != o.Hash {
 				t.Errorf("written back, the hash is another:\n%s", text)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 
+	"k8s.io/apimachinery/pkg/api/meta"
+
 	"github.com/skerry-dev/skerry/fleet"
 )
 
@@ -16,8 +18,9 @@ type Kept struct {
 }
 
 // Keep joins a reading with what the same source last held in good form: an object that could not be read
-// keeps its last good version, and only what is known to be gone goes. A source that has nothing at all any
-// more keeps everything, unless mayEmpty says that this may be meant.
+// keeps its last good version, and only what is known to be gone goes, unless its last good version asks by the
+// annotation skerry.dev/prune to stay. A source that has nothing at all any more keeps everything, unless mayEmpty says
+// that this may be meant.
 //
 // Objects in result must have Source and Revision set already.
 func Keep(before []fleet.Object, result Result, mayEmpty bool) Kept {
@@ -44,6 +47,8 @@ func Keep(before []fleet.Object, result Result, mayEmpty bool) Kept {
 			why = old.File + " could not be read"
 		case result.mayHold(old.ID):
 			why = "a file that cannot be read speaks of it"
+		case stays(old):
+			why = fmt.Sprintf("it is gone from its source, and %s is \"false\"; remove it with skerry delete", fleet.AnnotationPrune)
 		case emptied:
 			why = "the source has nothing in it any more; if that is meant, set allowEmpty on it"
 		default:
@@ -56,6 +61,12 @@ func Keep(before []fleet.Object, result Result, mayEmpty bool) Kept {
 	}
 	slices.SortFunc(kept.Objects, func(a, b fleet.Object) int { return a.ID.Compare(b.ID) })
 	return kept
+}
+
+// stays reports whether an object asks to be kept when its source has it no more.
+func stays(o fleet.Object) bool {
+	m, err := meta.Accessor(o.Value)
+	return err == nil && m.GetAnnotations()[fleet.AnnotationPrune] == "false"
 }
 
 // mayHold reports whether a file of which not even the names could be read may be where an object went: it

@@ -54,3 +54,55 @@ func TestKeep(t *testing.T) {
 		})
 	}
 }
+
+// TestKeepWhatAsksToStay: an object whose last good version says so outlives its file, and its place in a file that is
+// still there. One that is there again, or has said something else since, is like any other.
+func TestKeepWhatAsksToStay(t *testing.T) {
+	t.Parallel()
+	const other = "{apiVersion: v1, kind: ConfigMap, metadata: {name: other}}\n"
+	object := func(prune string) string {
+		return "{apiVersion: v1, kind: ReplicationController, metadata: {name: a, annotations: {skerry.dev/prune: " + prune +
+			"}}, spec: {template: {metadata: {labels: {a: b}}, spec: {containers: [{name: a, image: b}]}}}}\n"
+	}
+	id := fleet.ObjectID{Kind: fleet.KindReplicaSet, Namespace: "default", Name: "a"}
+	const why = "kept as of 1234567: it is gone from its source, and skerry.dev/prune is \"false\"; remove it with skerry delete"
+	for name, c := range map[string]struct {
+		prune    string
+		after    map[string]string
+		mayEmpty bool
+		want     string // the note; "-" for gone, "" for kept without one
+	}{
+		"its file is gone":             {`"false"`, map[string]string{"b.yaml": other}, false, why},
+		"it is gone from its file":     {`"false"`, map[string]string{"a.yaml": other}, false, why},
+		"all is gone, and may be":      {`"false"`, nil, true, why},
+		"all is gone, and may not be":  {`"false"`, nil, false, why},
+		"it is there":                  {`"false"`, map[string]string{"a.yaml": object(`"false"`)}, false, ""},
+		"it has changed its mind":      {`"false"`, map[string]string{"a.yaml": object(`"true"`)}, false, ""},
+		"it may go":                    {`"true"`, map[string]string{"b.yaml": other}, false, "-"},
+		"it is there, and cannot stay": {`"true"`, map[string]string{"a.yaml": object("never")}, false, "kept as of 1234567: a.yaml:1: ReplicaSet/default/a: metadata.annotations[skerry.dev/prune]: \"never\" is not allowed: must be one of true, false"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			before := Read(fstest.MapFS{"a.yaml": {Data: []byte(object(c.prune))}}, ".").Objects
+			if len(before) != 1 {
+				t.Fatal(before)
+			}
+			before[0].Revision = "1234567890"
+			fsys := fstest.MapFS{"README": {}}
+			for name, text := range c.after {
+				fsys[name] = &fstest.MapFile{Data: []byte(text)}
+			}
+			kept := Keep(before, Read(fsys, "."), c.mayEmpty)
+			got := "-"
+			if slices.ContainsFunc(kept.Objects, func(o fleet.Object) bool { return o.ID == id }) {
+				got = ""
+			}
+			for _, n := range kept.Notes {
+				got += n.Text
+			}
+			if got != c.want {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}

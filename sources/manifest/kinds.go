@@ -7,7 +7,10 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -32,12 +35,26 @@ var kinds = map[string]kind{
 	fleet.KindPod:                   {"v1", false, func() runtime.Object { return new(corev1.Pod) }},
 	fleet.KindReplicaSet:            {"apps/v1", false, func() runtime.Object { return new(appsv1.ReplicaSet) }},
 	fleet.KindDeployment:            {"apps/v1", false, func() runtime.Object { return new(appsv1.Deployment) }},
+	fleet.KindStatefulSet:           {"apps/v1", false, func() runtime.Object { return new(appsv1.StatefulSet) }},
+	fleet.KindDaemonSet:             {"apps/v1", false, func() runtime.Object { return new(appsv1.DaemonSet) }},
+	fleet.KindJob:                   {"batch/v1", false, func() runtime.Object { return new(batchv1.Job) }},
+	fleet.KindCronJob:               {"batch/v1", false, func() runtime.Object { return new(batchv1.CronJob) }},
+	fleet.KindAutoscaler:            {"autoscaling/v2", false, func() runtime.Object { return new(autoscalingv2.HorizontalPodAutoscaler) }},
+	fleet.KindDisruptionBudget:      {"policy/v1", false, func() runtime.Object { return new(policyv1.PodDisruptionBudget) }},
+	fleet.KindQuota:                 {"v1", false, func() runtime.Object { return new(corev1.ResourceQuota) }},
+	fleet.KindLimitRange:            {"v1", false, func() runtime.Object { return new(corev1.LimitRange) }},
+	kindController:                  {"v1", false, func() runtime.Object { return new(corev1.ReplicationController) }},
 }
 
-// New is an empty object of a kind that Skerry runs; ok is false for every other kind.
+// kindController is how a ReplicaSet was called before it had its name. It is read and checked by its own rules, and
+// becomes the ReplicaSet that it is.
+const kindController = "ReplicationController"
+
+// New is an empty object of a kind that Skerry runs, as Object.Value has it; ok is false for every other kind. No
+// object is a ReplicationController: those become ReplicaSets when they are read.
 func New(kind string) (o runtime.Object, ok bool) {
 	k, ok := kinds[kind]
-	if !ok {
+	if !ok || kind == kindController {
 		return nil, false
 	}
 	return k.empty(), true
@@ -45,15 +62,11 @@ func New(kind string) (o runtime.Object, ok bool) {
 
 // later are the kinds that Skerry will run, by name with their API group.
 var later = map[string]string{
-	"Service": "", "PersistentVolume": "", "ResourceQuota": "", "LimitRange": "",
-	"Endpoints": "", "ReplicationController": "", "Node": "", "PodTemplate": "",
-	"StatefulSet": "apps", "DaemonSet": "apps", "ControllerRevision": "apps",
-	"Job": "batch", "CronJob": "batch",
-	"Ingress": "networking.k8s.io", "IngressClass": "networking.k8s.io", "NetworkPolicy": "networking.k8s.io",
-	"EndpointSlice":           "discovery.k8s.io",
-	"HorizontalPodAutoscaler": "autoscaling",
-	"PodDisruptionBudget":     "policy",
-	"PriorityClass":           "scheduling.k8s.io",
+	"Service": "", "PersistentVolume": "", "Endpoints": "", "Node": "", "PodTemplate": "",
+	"ControllerRevision": "apps",
+	"Ingress":            "networking.k8s.io", "IngressClass": "networking.k8s.io", "NetworkPolicy": "networking.k8s.io",
+	"EndpointSlice": "discovery.k8s.io",
+	"PriorityClass": "scheduling.k8s.io",
 }
 
 // former are the API groups in which kinds of today used to be.
@@ -64,6 +77,9 @@ func unknownKind(apiVersion, name string) (FaultKind, string) {
 	group, _, ok := strings.Cut(apiVersion, "/")
 	if !ok {
 		group = ""
+	}
+	if name == fleet.KindAutoscaler && apiVersion == "autoscaling/v1" {
+		return Error, "HorizontalPodAutoscaler is not read in autoscaling/v1: write apiVersion: autoscaling/v2, with a metric of type Resource for targetCPUUtilizationPercentage"
 	}
 	if k, ok := kinds[name]; ok && (former[group] || group == "" || strings.HasPrefix(k.apiVersion, group+"/")) {
 		return Error, fmt.Sprintf("%s is not in %s: write apiVersion: %s", name, apiVersion, k.apiVersion)

@@ -2,8 +2,8 @@
 // JSON strictly into the types of k8s.io/api, validates and defaults as a Kubernetes API server does, and
 // says of everything that it does not take why, with file, line and field path.
 //
-// It reads the given fs.FS and nothing else: no network, no processes, no other files. It is a function
-// of the tree and the Policy: the same files give the same Result. What is wrong with one document never keeps another
+// It reads the given fs.FS and nothing else: no network, no processes, no other files but those of the time zones. It is a
+// function of the tree and the Policy: the same files give the same Result. What is wrong with one document never keeps another
 // from being read, and every document yields an object or a Fault. No Fault quotes a secret value.
 //
 // Tests are golden files of faults (testdata, -update rewrites them), properties, a fuzz test of the
@@ -62,6 +62,8 @@ func (p Policy) Read(fsys fs.FS, dir string) Result {
 		r.broken[""] = true
 	} else {
 		r.folder(dir)
+		r.depend()
+		r.autoscale()
 		r.admit(p)
 	}
 	out := Result{Faults: sortFaults(r.faults), Broken: r.broken, unread: r.unread}
@@ -100,7 +102,7 @@ type reader struct {
 	unread [][]byte
 	broken map[string]bool
 	first  map[fleet.ObjectID]*found
-	pods   []placed
+	placed []placed // what was taken, as it was come upon
 }
 
 // found is where an ID was first used. Its object is nil if that was not taken.

@@ -134,6 +134,9 @@ func (r *reader) object(from origin, n *node, apiVersion, kindName string) {
 	} else if id.Namespace == "" {
 		id.Namespace = "default"
 	}
+	if kindName == kindController {
+		id.Kind = fleet.KindReplicaSet
+	}
 	value, problems := decode(n, k, id)
 	if id.Name == "" {
 		id = fleet.ObjectID{}
@@ -147,8 +150,8 @@ func (r *reader) object(from origin, n *node, apiVersion, kindName string) {
 		r.broken[from.file] = true
 	}
 	at := &found{file: from.file, line: from.at(n, "")}
-	if r.keep(value, lost, at, id); at.object != nil && at.object.Template != nil {
-		r.pods = append(r.pods, placed{from, n, at})
+	if r.keep(value, lost, at, id); at.object != nil {
+		r.placed = append(r.placed, placed{from, n, at})
 	}
 }
 
@@ -191,7 +194,7 @@ func decode(n *node, k kind, id fleet.ObjectID) (runtime.Object, []problem) {
 		m.SetNamespace(id.Namespace)
 	}
 	problems := d.problems
-	for _, p := range validate(value) {
+	for _, p := range validate(value, id) {
 		if !hidden(p.path, d.problems) {
 			problems = append(problems, p)
 		}
@@ -199,6 +202,9 @@ func decode(n *node, k kind, id fleet.ObjectID) (runtime.Object, []problem) {
 	wrong := map[string]bool{}
 	for _, p := range problems {
 		wrong[p.path] = wrong[p.path] || p.kind == Error
+	}
+	if o, ok := value.(*corev1.ReplicationController); ok {
+		value = replicaSetOf(o)
 	}
 	// What is wrong with a field says enough: that it has no effect either is of no interest.
 	return value, slices.DeleteFunc(problems, func(p problem) bool { return p.kind != Error && wrong[p.path] })

@@ -50,31 +50,23 @@ var accountFields = fieldTable{
 	{path: "automountServiceAccountToken", treatment: noted, quiet: "false", text: noTokens},
 }
 
-// claimCheck reports the fields of a claim as written that are not done.
-func claimCheck(o *corev1.PersistentVolumeClaim) []problem {
+// claimCheck reports the fields of a claim as written that are not done. Path is where its spec stands.
+func claimCheck(s *corev1.PersistentVolumeClaimSpec, path string) []problem {
 	c := fieldCheck{table: claimFields}
-	c.visit(reflect.ValueOf(&o.Spec).Elem(), "", "spec")
-	if _, ok := o.Spec.Resources.Requests[corev1.ResourceStorage]; ok {
-		c.say(noted, keyed("spec.resources.requests", string(corev1.ResourceStorage)), noSize)
+	c.visit(reflect.ValueOf(s).Elem(), "", path)
+	if _, ok := s.Resources.Requests[corev1.ResourceStorage]; ok {
+		c.say(noted, keyed(path+".resources.requests", string(corev1.ResourceStorage)), noSize)
 	}
-	for _, mode := range o.Spec.AccessModes {
+	for _, mode := range s.AccessModes {
 		if mode == corev1.ReadWriteOncePod {
-			c.say(noted, "spec.accessModes", "ReadWriteOncePod is not enforced: several pods may use the claim at once")
+			c.say(noted, path+".accessModes", "ReadWriteOncePod is not enforced: several pods may use the claim at once")
 		}
 	}
 	return c.problems
 }
 
 // classCheck does the same for a StorageClass.
-func classCheck(o *storagev1.StorageClass) []problem {
-	c := fieldCheck{table: classFields}
-	c.visit(reflect.ValueOf(o).Elem(), "", "")
-	return c.problems
-}
+func classCheck(o *storagev1.StorageClass) []problem { return fieldsCheck(classFields, o, "") }
 
 // accountCheck does the same for a ServiceAccount.
-func accountCheck(o *corev1.ServiceAccount) []problem {
-	c := fieldCheck{table: accountFields}
-	c.visit(reflect.ValueOf(o).Elem(), "", "")
-	return c.problems
-}
+func accountCheck(o *corev1.ServiceAccount) []problem { return fieldsCheck(accountFields, o, "") }

@@ -7,7 +7,10 @@ import (
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	storagev1 "k8s.io/api/storage/v1"
 )
 
@@ -76,6 +79,9 @@ func TestOtherFieldsComplete(t *testing.T) {
 	complete(t, claimFields, reflect.TypeFor[corev1.PersistentVolumeClaimSpec]())
 	complete(t, classFields, reflect.TypeFor[storagev1.StorageClass]())
 	complete(t, accountFields, reflect.TypeFor[corev1.ServiceAccount]())
+	complete(t, budgetFields, reflect.TypeFor[policyv1.PodDisruptionBudgetSpec]())
+	complete(t, quotaFields, reflect.TypeFor[corev1.ResourceQuotaSpec]())
+	complete(t, limitRangeFields, reflect.TypeFor[corev1.LimitRangeSpec]())
 }
 
 // TestInitContainersAreContainers: an init container is treated as other containers are, but for what makes it
@@ -95,10 +101,15 @@ func TestInitContainersAreContainers(t *testing.T) {
 	}
 }
 
-// TestWorkloadFieldsComplete does the same for the kinds around the pod, all of whose fields are done: a
+// TestWorkloadFieldsComplete does the same for the kinds around the pod. Of those listed at the end all fields are done: a
 // new one must be looked at.
 func TestWorkloadFieldsComplete(t *testing.T) {
 	t.Parallel()
+	complete(t, statefulSetFields, reflect.TypeFor[appsv1.StatefulSetSpec]())
+	complete(t, daemonSetFields, reflect.TypeFor[appsv1.DaemonSetSpec]())
+	complete(t, jobFields, reflect.TypeFor[batchv1.JobSpec]())
+	complete(t, cronJobFields, reflect.TypeFor[batchv1.CronJobSpec]())
+	complete(t, autoscalerFields, reflect.TypeFor[autoscalingv2.HorizontalPodAutoscalerSpec]())
 	for _, c := range []struct {
 		of   reflect.Type
 		want string
@@ -107,6 +118,9 @@ func TestWorkloadFieldsComplete(t *testing.T) {
 		{reflect.TypeFor[appsv1.DeploymentStrategy](), "type rollingUpdate"},
 		{reflect.TypeFor[appsv1.RollingUpdateDeployment](), "maxUnavailable maxSurge"},
 		{reflect.TypeFor[appsv1.ReplicaSetSpec](), "replicas minReadySeconds selector template"},
+		{reflect.TypeFor[corev1.ReplicationControllerSpec](), "replicas minReadySeconds selector template"},
+		{reflect.TypeFor[autoscalingv2.MetricTarget](), "type value averageValue averageUtilization"},
+		{reflect.TypeFor[autoscalingv2.HPAScalingPolicy](), "type value periodSeconds"},
 		{reflect.TypeFor[corev1.PodTemplateSpec](), "metadata spec"},
 		{reflect.TypeFor[corev1.ConfigMap](), "kind apiVersion metadata immutable data binaryData"},
 		{reflect.TypeFor[corev1.PersistentVolumeClaim](), "kind apiVersion metadata spec status"},

@@ -16,7 +16,7 @@ type Policy struct {
 	PodSecurity podsecurity.Level
 }
 
-// placed is an object with pods and the document that it was read from.
+// placed is an object that was taken and the document that it was read from. Who finds fault with it afterwards drops it.
 type placed struct {
 	from origin
 	node *node
@@ -26,22 +26,30 @@ type placed struct {
 // admit holds all pods to the standards of their namespaces. It comes last: a Namespace may stand behind its
 // pods.
 func (r *reader) admit(p Policy) {
-	for _, pod := range r.pods {
+	for _, pod := range r.placed {
 		o := pod.at.object
+		if o == nil || o.Template == nil {
+			continue
+		}
 		labels := map[string]string{}
 		if namespace := r.first[fleet.ObjectID{Kind: fleet.KindNamespace, Name: o.ID.Namespace}]; namespace != nil {
 			labels = namespace.labels
 		}
 		enforced, by := p.enforced(o.ID.Namespace, labels)
 		if r.violates(pod, NotRun, enforced, by+" enforces") {
-			pod.at.object = nil
-			r.broken[pod.from.file] = true
+			r.drop(pod)
 			continue
 		}
 		if warned, err := podsecurity.ParseLevel(labels[podsecurity.WarnLabel]); err == nil {
 			r.violates(pod, Warning, warned, "Namespace/"+o.ID.Namespace+" warns by")
 		}
 	}
+}
+
+// drop leaves out what was taken at first.
+func (r *reader) drop(p placed) {
+	p.at.object = nil
+	r.broken[p.from.file] = true
 }
 
 // enforced is the level that pods of a namespace with those labels are held to, and by whom.
@@ -68,11 +76,8 @@ func (p Policy) Refused(o fleet.Object, labels map[string]string) []string {
 }
 
 func check(o fleet.Object, level podsecurity.Level) []podsecurity.Violation {
-	meta, spec := field.NewPath("spec", "template", "metadata"), field.NewPath("spec", "template", "spec")
-	if o.ID.Kind == fleet.KindPod {
-		meta, spec = field.NewPath("metadata"), field.NewPath("spec")
-	}
-	return podsecurity.Check(level, o.Template, meta, spec)
+	template := templatePath(o.ID.Kind)
+	return podsecurity.Check(level, o.Template, template.Child("metadata"), template.Child("spec"))
 }
 
 // violates reports where pods are not of a level.

@@ -9,13 +9,19 @@ import (
 	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	storagev1 "k8s.io/api/storage/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/skerry-dev/skerry/fleet"
 )
 
 // checker collects what an API server would refuse. Texts may quote names, never values that could be
@@ -59,8 +65,18 @@ func notNegative[T int32 | int64](c *checker, p *field.Path, value *T) {
 	}
 }
 
+// either reports when not exactly one of two fields is set.
+func (c *checker) either(p *field.Path, one string, hasOne bool, other string, hasOther bool) {
+	switch {
+	case hasOne && hasOther:
+		c.bad(p, "must not have both %s and %s: remove one", one, other)
+	case !hasOne && !hasOther:
+		c.bad(p, "needs %s or %s", one, other)
+	}
+}
+
 // validate returns everything that is wrong with an object, and what of it has no effect.
-func validate(written runtime.Object) []problem {
+func validate(written runtime.Object, id fleet.ObjectID) []problem {
 	c := &checker{}
 	spec := field.NewPath("spec")
 	o := written.DeepCopyObject()
@@ -68,6 +84,12 @@ func validate(written runtime.Object) []problem {
 		defaultPodSpec(&pod.Spec) // without the requests, which would say again what is said of the limits
 	} else {
 		defaultObject(o) // an API server validates what it has defaulted
+	}
+	if m, err := meta.Accessor(o); err == nil {
+		c.annotations(m.GetAnnotations(), id, field.NewPath("metadata", "annotations"))
+	}
+	if t := template(written); t != nil {
+		c.problems = append(c.problems, podCheck(&t.Spec, templatePath(id.Kind).Child("spec").String())...)
 	}
 	switch o := o.(type) {
 	case *corev1.Namespace:
@@ -95,30 +117,75 @@ func validate(written runtime.Object) []problem {
 		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
 		c.claim(&o.Spec, spec)
 		c.status(&o.Status)
-		c.problems = append(c.problems, claimCheck(written.(*corev1.PersistentVolumeClaim))...)
+		c.problems = append(c.problems, claimCheck(&written.(*corev1.PersistentVolumeClaim).Spec, "spec")...)
 	case *corev1.Pod:
 		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
 		c.podSpec(&o.Spec, spec)
+		c.podAnnotations(o.Annotations, field.NewPath("metadata", "annotations"))
 		c.status(&o.Status)
 		c.problems = append(c.problems, podCheck(&written.(*corev1.Pod).Spec, "spec")...)
 	case *appsv1.ReplicaSet:
 		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
 		c.replicaSet(o, spec)
 		c.status(&o.Status)
-		c.problems = append(c.problems, podCheck(&written.(*appsv1.ReplicaSet).Spec.Template.Spec, "spec.template.spec")...)
+	case *corev1.ReplicationController:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.controller(o, spec)
+		c.status(&o.Status)
 	case *appsv1.Deployment:
 		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
 		c.deployment(o, spec)
 		c.status(&o.Status)
-		c.problems = append(c.problems, podCheck(&written.(*appsv1.Deployment).Spec.Template.Spec, "spec.template.spec")...)
+	case *appsv1.StatefulSet:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSLabel)
+		c.statefulSet(o, spec)
+		c.status(&o.Status)
+		c.problems = append(c.problems, statefulSetCheck(&written.(*appsv1.StatefulSet).Spec)...)
+	case *appsv1.DaemonSet:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.daemonSet(&o.Spec, spec)
+		c.status(&o.Status)
+		c.problems = append(c.problems, fieldsCheck(daemonSetFields, &written.(*appsv1.DaemonSet).Spec, "spec")...)
+	case *batchv1.Job:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.job(&o.Spec, spec)
+		c.jobName(o)
+		c.status(&o.Status)
+		c.problems = append(c.problems, fieldsCheck(jobFields, &written.(*batchv1.Job).Spec, "spec")...)
+	case *batchv1.CronJob:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.cronJob(o, spec)
+		c.status(&o.Status)
+		c.problems = append(c.problems, cronJobCheck(&written.(*batchv1.CronJob).Spec)...)
+	case *autoscalingv2.HorizontalPodAutoscaler:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.autoscaler(&o.Spec, spec)
+		c.status(&o.Status)
+		c.problems = append(c.problems, fieldsCheck(autoscalerFields, &written.(*autoscalingv2.HorizontalPodAutoscaler).Spec, "spec")...)
+	case *policyv1.PodDisruptionBudget:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.budget(&o.Spec, spec)
+		c.status(&o.Status)
+		c.problems = append(c.problems, fieldsCheck(budgetFields, &written.(*policyv1.PodDisruptionBudget).Spec, "spec")...)
+	case *corev1.ResourceQuota:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.quota(&o.Spec, spec)
+		c.status(&o.Status)
+		c.problems = append(c.problems, fieldsCheck(quotaFields, &written.(*corev1.ResourceQuota).Spec, "spec")...)
+	case *corev1.LimitRange:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.limitRange(&o.Spec, spec)
+		c.problems = append(c.problems, limitRangeCheck(&written.(*corev1.LimitRange).Spec)...)
 	}
 	return c.problems
 }
 
+const noStatus = "has no effect: a status is observed, not wished for"
+
 // status notes a status in a manifest.
 func (c *checker) status(status any) {
 	if !reflect.ValueOf(status).Elem().IsZero() {
-		c.warn(field.NewPath("status"), "has no effect: a status is observed, not wished for")
+		c.warn(field.NewPath("status"), noStatus)
 	}
 }
 

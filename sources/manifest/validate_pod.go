@@ -9,8 +9,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation/field"
 )
 
-// podSpec checks a pod spec with its defaults filled in.
-func (c *checker) podSpec(s *corev1.PodSpec, p *field.Path) {
+// podSpec checks a pod spec with its defaults filled in. Claims are volumes that the pod gets beside its own.
+func (c *checker) podSpec(s *corev1.PodSpec, p *field.Path, claims ...string) {
 	oneOf(c, p.Child("restartPolicy"), s.RestartPolicy, corev1.RestartPolicyAlways, corev1.RestartPolicyOnFailure, corev1.RestartPolicyNever)
 	c.dns(s, p)
 	notNegative(c, p.Child("terminationGracePeriodSeconds"), s.TerminationGracePeriodSeconds)
@@ -43,6 +43,9 @@ func (c *checker) podSpec(s *corev1.PodSpec, p *field.Path) {
 	}
 	c.podSecurity(s, p)
 	volumes := c.volumes(s.Volumes, p.Child("volumes"))
+	for _, claim := range claims {
+		volumes[claim] = true
+	}
 	c.containers(s, p, volumes)
 	c.resourcesOf(s, p)
 }

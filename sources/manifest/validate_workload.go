@@ -1,6 +1,8 @@
 package manifest
 
 import (
+	"fmt"
+
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -9,13 +11,32 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+
+	"github.com/skerry-dev/skerry/fleet"
 )
 
 func (c *checker) replicaSet(o *appsv1.ReplicaSet, p *field.Path) {
 	notNegative(c, p.Child("replicas"), o.Spec.Replicas)
 	notNegative(c, p.Child("minReadySeconds"), &o.Spec.MinReadySeconds)
-	c.template(&o.Spec.Template, p.Child("template"))
+	c.template(&o.Spec.Template, p.Child("template"), fleet.KindReplicaSet)
 	c.selector(o.Spec.Selector, &o.Spec.Template, p)
+}
+
+func (c *checker) controller(o *corev1.ReplicationController, p *field.Path) {
+	s := &o.Spec
+	notNegative(c, p.Child("replicas"), s.Replicas)
+	notNegative(c, p.Child("minReadySeconds"), &s.MinReadySeconds)
+	if s.Template == nil {
+		c.bad(p.Child("template"), "is required")
+		return
+	}
+	c.template(s.Template, p.Child("template"), kindController)
+	switch {
+	case len(s.Selector) == 0:
+		c.bad(p.Child("selector"), "is required: repeat labels of the template, or give the template labels")
+	case !labels.SelectorFromSet(s.Selector).Matches(labels.Set(s.Template.Labels)):
+		c.bad(p.Child("template", "metadata", "labels"), "must match spec.selector, which they do not")
+	}
 }
 
 func (c *checker) deployment(o *appsv1.Deployment, p *field.Path) {
@@ -28,21 +49,32 @@ func (c *checker) deployment(o *appsv1.Deployment, p *field.Path) {
 		c.bad(p.Child("progressDeadlineSeconds"), "must be greater than minReadySeconds (%d)", s.MinReadySeconds)
 	}
 	c.strategy(&s.Strategy, p.Child("strategy"))
-	c.template(&s.Template, p.Child("template"))
+	if _, ok := o.Annotations[fleet.AnnotationSteps]; ok && s.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
+		c.bad(field.NewPath("metadata", "annotations").Key(fleet.AnnotationSteps), "needs the strategy RollingUpdate: with Recreate all pods are new at once")
+	}
+	c.template(&s.Template, p.Child("template"), fleet.KindReplicaSet)
 	c.selector(s.Selector, &s.Template, p)
 }
 
-// template checks the pod template of a workload whose pods always run.
-func (c *checker) template(t *corev1.PodTemplateSpec, p *field.Path) {
-	c.labels(&t.ObjectMeta, p.Child("metadata"))
+// templateMeta checks the metadata of a pod template. Owner is the kind that pods are named after.
+func (c *checker) templateMeta(t *corev1.PodTemplateSpec, p *field.Path, owner string) {
+	p = p.Child("metadata")
+	c.labels(&t.ObjectMeta, p)
+	c.podAnnotations(t.Annotations, p.Child("annotations"))
+	c.noAnnotations(t.Annotations, p.Child("annotations"), "of a pod template")
 	if t.Name != "" || t.GenerateName != "" {
-		c.warn(p.Child("metadata", "name"), "has no effect: pods are named after their ReplicaSet")
+		c.warn(p.Child("name"), fmt.Sprintf("has no effect: pods are named after their %s", owner))
 	}
 	if t.Namespace != "" {
-		c.warn(p.Child("metadata", "namespace"), "has no effect: pods live in the namespace of their owner")
+		c.warn(p.Child("namespace"), "has no effect: pods live in the namespace of their owner")
 	}
+}
+
+// template checks the pod template of a workload whose pods always run. Claims are volumes beside those of the template.
+func (c *checker) template(t *corev1.PodTemplateSpec, p *field.Path, owner string, claims ...string) {
+	c.templateMeta(t, p, owner)
 	spec := p.Child("spec")
-	c.podSpec(&t.Spec, spec)
+	c.podSpec(&t.Spec, spec, claims...)
 	if policy := t.Spec.RestartPolicy; policy == corev1.RestartPolicyNever || policy == corev1.RestartPolicyOnFailure {
 		c.bad(spec.Child("restartPolicy"), "%q is not allowed here: must be Always", policy)
 	}
@@ -58,11 +90,7 @@ func (c *checker) selector(s *metav1.LabelSelector, t *corev1.PodTemplateSpec, p
 		c.bad(at, "is required: repeat labels of the template in matchLabels")
 		return
 	}
-	errs := metavalidation.ValidateLabelSelector(s, metavalidation.LabelSelectorValidationOptions{}, at)
-	for _, err := range errs {
-		c.problems = append(c.problems, problem{path: err.Field, kind: Error, text: err.ErrorBody()})
-	}
-	if len(errs) > 0 {
+	if !c.labelSelector(s, at) {
 		return
 	}
 	if selects, err := metav1.LabelSelectorAsSelector(s); err != nil {
@@ -70,6 +98,15 @@ func (c *checker) selector(s *metav1.LabelSelector, t *corev1.PodTemplateSpec, p
 	} else if !selects.Matches(labels.Set(t.Labels)) {
 		c.bad(p.Child("template", "metadata", "labels"), "must match spec.selector, which they do not")
 	}
+}
+
+// labelSelector checks the form of a selector, and reports whether it can be used.
+func (c *checker) labelSelector(s *metav1.LabelSelector, p *field.Path) bool {
+	errs := metavalidation.ValidateLabelSelector(s, metavalidation.LabelSelectorValidationOptions{}, p)
+	for _, err := range errs {
+		c.problems = append(c.problems, problem{path: err.Field, kind: Error, text: err.ErrorBody()})
+	}
+	return len(errs) == 0
 }
 
 func (c *checker) strategy(s *appsv1.DeploymentStrategy, p *field.Path) {
@@ -86,9 +123,7 @@ func (c *checker) strategy(s *appsv1.DeploymentStrategy, p *field.Path) {
 		if !one || !two {
 			return
 		}
-		if unavailable.Type == intstr.String && percent(unavailable) > 100 {
-			c.bad(rolling.Child("maxUnavailable"), "must not be more than 100%%")
-		}
+		c.notAll(unavailable, rolling.Child("maxUnavailable"))
 		if percent(unavailable) == 0 && percent(surge) == 0 {
 			c.bad(rolling.Child("maxUnavailable"), "must not be 0 when maxSurge is 0: nothing could ever be replaced")
 		}
@@ -112,6 +147,13 @@ func (c *checker) share(v *intstr.IntOrString, p *field.Path) bool {
 		return false
 	}
 	return true
+}
+
+// notAll reports a percentage over one hundred.
+func (c *checker) notAll(v *intstr.IntOrString, p *field.Path) {
+	if v.Type == intstr.String && percent(v) > 100 {
+		c.bad(p, "must not be more than 100%%")
+	}
 }
 
 // percent is the number in front of a percent sign, or the number of pods.
