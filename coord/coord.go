@@ -34,6 +34,17 @@ type Store interface {
 	Watch(ctx context.Context, bell func()) error
 }
 
+// Intents is where the wishes of operators wait and are remembered. All methods are safe for concurrent use.
+type Intents interface {
+	// Intend adds an intent. When it returns nil the intent survives a crash, and watchers of the store are rung.
+	Intend(ctx context.Context, intent fleet.Intent) error
+	// Intents returns all that were added and not withdrawn, in their order. They are read-only.
+	Intents(ctx context.Context) ([]fleet.Intent, error)
+	// Withdraw forgets those that equal one of the list; what is not there is no error. Decide says which count no more,
+	// and says it again when this fails: it need not be fenced.
+	Withdraw(ctx context.Context, list []fleet.Intent) error
+}
+
 // Lease is the right to commit.
 type Lease interface {
 	// Context ends before anybody else can hold the lease.

@@ -1,4 +1,4 @@
-// Package coordtest is the conformance suite of coord.Store: what every implementation must do, errors
+// Package coordtest is the conformance suite of coord.Store and coord.Intents: what every implementation must do, errors
 // included.
 package coordtest
 
@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/skerry-dev/skerry/coord"
 	"github.com/skerry-dev/skerry/fleet"
@@ -128,4 +130,70 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// RunIntents runs the suite of coord.Intents. Both are one store; open is as for Run.
+func RunIntents(t *testing.T, open func(t *testing.T, dir string) (coord.Store, coord.Intents, func())) {
+	web := fleet.ObjectID{Kind: fleet.KindDeployment, Namespace: "shop", Name: "web"}
+	at := time.Date(2026, 3, 1, 12, 0, 0, 5, time.UTC)
+	scale := fleet.Intent{Object: web, Source: "home", Verb: fleet.Scale, Replicas: 3, Author: "ada", At: at, Git: "1"}
+	pause := fleet.Intent{Object: web, Source: "home", Verb: fleet.Pause, Author: "bob", At: at.Add(-time.Hour), Git: "false"}
+	all := func(t *testing.T, s coord.Intents, want ...fleet.Intent) {
+		t.Helper()
+		got, err := s.Intents(t.Context())
+		must(t, err)
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+			t.Fatal(diff)
+		}
+	}
+	t.Run("they outlive the session, in their order", func(t *testing.T) {
+		dir := t.TempDir()
+		_, s, done := open(t, dir)
+		all(t, s)
+		must(t, s.Intend(t.Context(), scale))
+		must(t, s.Intend(t.Context(), pause))
+		all(t, s, pause, scale)
+		done()
+		_, s, done = open(t, dir)
+		defer done()
+		all(t, s, pause, scale)
+	})
+	t.Run("only those named are withdrawn", func(t *testing.T) {
+		dir := t.TempDir()
+		_, s, done := open(t, dir)
+		must(t, s.Intend(t.Context(), scale))
+		must(t, s.Intend(t.Context(), pause))
+		other := scale
+		other.Author = "eve"
+		there := scale
+		there.At = scale.At.In(time.FixedZone("elsewhere", 3600))
+		must(t, s.Withdraw(t.Context(), []fleet.Intent{other}))
+		all(t, s, pause, scale)
+		must(t, s.Withdraw(t.Context(), []fleet.Intent{there, other}))
+		must(t, s.Withdraw(t.Context(), []fleet.Intent{there}))
+		all(t, s, pause)
+		done()
+		_, s, done = open(t, dir)
+		defer done()
+		all(t, s, pause)
+	})
+	t.Run("the assignment is left alone, and watchers are rung", func(t *testing.T) {
+		store, s, done := open(t, t.TempDir())
+		defer done()
+		must(t, store.Commit(t.Context(), lead(t, store), fleet.Assignment{Epoch: 4}))
+		rang := make(chan struct{}, 8)
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		go func() { _ = store.Watch(ctx, func() { rang <- struct{}{} }) }()
+		<-rang
+		must(t, s.Intend(t.Context(), scale))
+		<-rang
+		must(t, s.Withdraw(t.Context(), []fleet.Intent{scale}))
+		<-rang
+		a, err := store.Load(t.Context())
+		must(t, err)
+		if a.Epoch != 4 {
+			t.Fatalf("epoch %d", a.Epoch)
+		}
+	})
 }

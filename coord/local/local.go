@@ -21,27 +21,32 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
-// Store implements coord.Store for one machine.
+// Store implements coord.Store and coord.Intents for one machine.
 type Store struct {
 	db   *bbolt.DB
 	turn chan struct{} // holds one token while nobody leads
 
 	mu         sync.Mutex
 	assignment fleet.Assignment
+	intents    []fleet.Intent // in order; replaced whole, never changed
 	reports    map[fleet.NodeName]fleet.NodeReport
 	holder     *lease
 	watchers   map[int]func()
 	next       int
 }
 
-var _ coord.Store = (*Store)(nil)
+var (
+	_ coord.Store   = (*Store)(nil)
+	_ coord.Intents = (*Store)(nil)
+)
 
 // ErrInUse says that another process has the file open.
 var ErrInUse = errors.New("in use by another process")
 
 var (
-	bucket = []byte("skerry")
-	key    = []byte("assignment")
+	bucket        = []byte("skerry")
+	assignmentKey = []byte("assignment")
+	intentsKey    = []byte("intents")
 )
 
 // Open opens or creates the file, which must lie in an existing folder. A file that another process has open
@@ -61,12 +66,36 @@ func Open(file string) (*Store, error) {
 		if b == nil {
 			return nil
 		}
-		return json.Unmarshal(b.Get(key), &s.assignment)
+		return errors.Join(read(b, assignmentKey, &s.assignment), read(b, intentsKey, &s.intents))
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read store %s: %w", file, err), db.Close())
 	}
 	return s, nil
+}
+
+// read reads what was put under a key, if anything was.
+func read(b *bbolt.Bucket, key []byte, into any) error {
+	raw := b.Get(key)
+	if raw == nil {
+		return nil
+	}
+	return json.Unmarshal(raw, into)
+}
+
+// put writes something under a key. When it returns nil that survives a crash.
+func (s *Store) put(key []byte, value any) error {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return s.db.Update(func(tx *bbolt.Tx) error {
+		b, err := tx.CreateBucketIfNotExists(bucket)
+		if err != nil {
+			return err
+		}
+		return b.Put(key, raw)
+	})
 }
 
 // Close closes the file. A lease that is held ends.
@@ -119,23 +148,12 @@ func (s *Store) Commit(ctx context.Context, held coord.Lease, next fleet.Assignm
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	raw, err := json.Marshal(next)
-	if err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if l, ok := held.(*lease); !ok || l != s.holder || l.ctx.Err() != nil || next.Epoch <= s.assignment.Epoch {
 		return coord.ErrLost
 	}
-	err = s.db.Update(func(tx *bbolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists(bucket)
-		if err != nil {
-			return err
-		}
-		return b.Put(key, raw)
-	})
-	if err != nil {
+	if err := s.put(assignmentKey, next); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
 	s.assignment = next
@@ -148,6 +166,45 @@ func (s *Store) Load(context.Context) (fleet.Assignment, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.assignment, nil
+}
+
+// Intend remembers an intent.
+func (s *Store) Intend(_ context.Context, intent fleet.Intent) error {
+	return s.change(func(list []fleet.Intent) []fleet.Intent {
+		list = append(list, intent)
+		slices.SortFunc(list, fleet.Intent.Compare)
+		return list
+	})
+}
+
+// Withdraw forgets intents.
+func (s *Store) Withdraw(_ context.Context, gone []fleet.Intent) error {
+	return s.change(func(list []fleet.Intent) []fleet.Intent {
+		return slices.DeleteFunc(list, func(i fleet.Intent) bool { return slices.ContainsFunc(gone, i.Equal) })
+	})
+}
+
+// change replaces the intents by what f makes of a copy of them.
+func (s *Store) change(f func([]fleet.Intent) []fleet.Intent) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := f(slices.Clone(s.intents))
+	if slices.EqualFunc(next, s.intents, fleet.Intent.Equal) {
+		return nil
+	}
+	if err := s.put(intentsKey, next); err != nil {
+		return fmt.Errorf("keep intents: %w", err)
+	}
+	s.intents = next
+	s.ring()
+	return nil
+}
+
+// Intents returns what is remembered.
+func (s *Store) Intents(context.Context) ([]fleet.Intent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.intents, nil
 }
 
 // Report keeps what a node says.

@@ -11,7 +11,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	coordtest.Run(t, func(t *testing.T, dir string) (coord.Store, func()) {
+	open := func(t *testing.T, dir string) (*local.Store, func()) {
 		s, err := local.Open(filepath.Join(dir, "store.db"))
 		if err != nil {
 			t.Fatal(err)
@@ -21,6 +21,11 @@ func TestConformance(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+	}
+	coordtest.Run(t, func(t *testing.T, dir string) (coord.Store, func()) { return open(t, dir) })
+	coordtest.RunIntents(t, func(t *testing.T, dir string) (coord.Store, coord.Intents, func()) {
+		s, done := open(t, dir)
+		return s, s, done
 	})
 }
 
