@@ -31,6 +31,7 @@ type Config struct {
 	// memory and keeps the secrets of applied sets.
 	DataDir, RunDir string
 	Store           coord.Store
+	Intents         coord.Intents
 	Host            host.Host
 	Volumes         host.Volumes
 	Prober          host.Prober
@@ -54,6 +55,8 @@ type Source struct {
 	Every func(failures int) time.Duration
 	// MayEmpty says that a source that has nothing in it any more means it.
 	MayEmpty bool
+	// Rollback says that its workloads go back to what was good last when a rollout fails.
+	Rollback bool
 }
 
 // Agent is one node's agent. Create it with New, then Run it; the other methods may be called while it runs.
@@ -62,6 +65,7 @@ type Agent struct {
 
 	held      *holdings
 	templates *templates
+	rollback  map[fleet.SourceName]bool // sources whose workloads go back
 	syncs     map[fleet.SourceName]chan chan Fetch
 	peeks     map[fleet.SourceName]chan chan peeked
 
@@ -84,6 +88,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		Config: cfg, templates: newTemplates(cfg.DataDir), syncs: map[fleet.SourceName]chan chan Fetch{},
 		peeks:    map[fleet.SourceName]chan chan peeked{},
+		rollback: map[fleet.SourceName]bool{},
 		leadBell: newBell(), nodeBell: newBell(), hostBell: newBell(),
 	}
 	a.held = newHoldings()
@@ -92,6 +97,7 @@ func New(cfg Config) (*Agent, error) {
 	a.leadNotes.Store(&[]fleet.Note{})
 	var faults []error
 	for _, s := range cfg.Sources {
+		a.rollback[s.Name] = s.Rollback
 		a.syncs[s.Name] = make(chan chan Fetch)
 		a.peeks[s.Name] = make(chan chan peeked)
 		faults = append(faults, a.remember(s))

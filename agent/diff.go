@@ -38,7 +38,7 @@ func (a *Agent) Diff(ctx context.Context, set *api.Set) (api.Diff, error) {
 	before := in.Desired
 	foresight := reconcile.Foresee(reconcile.ForesightInput{
 		Desired: after, Previous: in.Previous, Nodes: in.Nodes, Hosts: map[fleet.NodeName]fleet.Host{a.Config.Node.Name: seen},
-		Templates: a.templatesWith(in.Previous, before, after), Now: in.Now,
+		Templates: a.templatesWith(in.Previous, before, after), Intents: in.Intents, Now: in.Now,
 	})
 	out.Objects = objectDiffs(before, after)
 	out.Settled = foresight.Settled

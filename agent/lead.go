@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
+
 	"github.com/skerry-dev/skerry/coord"
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/reconcile"
@@ -68,11 +70,18 @@ func (a *Agent) decideOnce(ctx context.Context, lease coord.Lease) (time.Time, e
 	if old := a.leadNotes.Swap(&decision.Notes); !slices.Equal(*old, decision.Notes) {
 		a.changed.ring()
 	}
+	if decision.Changed {
+		if err := a.Store.Commit(ctx, lease, decision.Next); err != nil {
+			return time.Time{}, err
+		}
+	}
+	if len(decision.Dropped) > 0 { // after the commit: what was not done must not be forgotten
+		if err := a.Intents.Withdraw(ctx, decision.Dropped); err != nil {
+			return time.Time{}, err
+		}
+	}
 	if !decision.Changed {
 		return decision.WakeAt, nil
-	}
-	if err := a.Store.Commit(ctx, lease, decision.Next); err != nil {
-		return time.Time{}, err
 	}
 	a.Log.Info("decided", "epoch", decision.Next.Epoch, "pods", len(decision.Next.Slots), "sets", len(decision.Next.Sets),
 		"draining", draining(decision.Next))
@@ -108,7 +117,32 @@ func (a *Agent) fleetInput(ctx context.Context) (reconcile.FleetInput, error) {
 	if err != nil {
 		return reconcile.FleetInput{}, err
 	}
+	intents, err := a.Intents.Intents(ctx)
+	if err != nil {
+		return reconcile.FleetInput{}, err
+	}
+	desired := *a.held.desired.Load()
+	desired.Rollback = a.rollback
 	return reconcile.FleetInput{
-		Desired: *a.held.desired.Load(), Nodes: []fleet.Node{a.Config.Node}, Reports: reports, Previous: previous, Now: time.Now(),
+		Desired: desired, Nodes: []fleet.Node{a.Config.Node}, Reports: reports, Previous: previous, Intents: intents,
+		Templates: a.templates.get(used(previous, desired)), Zones: zones(desired), Now: time.Now(),
 	}, nil
+}
+
+// zones are the time zones that CronJobs name, as far as they are known.
+func zones(desired fleet.Desired) map[string]*time.Location {
+	var all map[string]*time.Location
+	for _, c := range fleet.Each[*batchv1.CronJob](desired) {
+		name := c.Spec.TimeZone
+		if name == nil || all[*name] != nil {
+			continue
+		}
+		if zone, err := time.LoadLocation(*name); err == nil {
+			if all == nil {
+				all = map[string]*time.Location{}
+			}
+			all[*name] = zone
+		}
+	}
+	return all
 }

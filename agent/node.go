@@ -208,7 +208,7 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 	if err := w.lookIfNeeded(ctx); err != nil {
 		return reconcile.NodeInput{}, err
 	}
-	desired := *w.held.desired.Load()
+	desired := reconcile.WithClaims(*w.held.desired.Load(), assignment.Slots)
 	busy := make(map[string]bool, len(w.busy))
 	for uid := range w.busy {
 		busy[uid] = true

@@ -82,6 +82,7 @@ type world struct {
 	node    fleet.NodeName
 	// mayEmpty is the source's.
 	mayEmpty bool
+	rollback bool
 	policy   manifest.Policy
 	stop     func()
 }
@@ -105,8 +106,8 @@ func (w *world) run() {
 	}
 	w.Agent, err = agent.New(agent.Config{
 		Node: fleet.Node{Name: w.node, Address: "10.0.0.1"}, DataDir: w.dir, RunDir: filepath.Join(w.dir, "run"),
-		Store: store, Host: w.machine, Prober: w.machine, Volumes: w.machine.Volumes, Policy: w.policy, Follow: true, Act: true, Log: slog.New(slog.DiscardHandler),
-		Sources: []agent.Source{{Name: w.name, Path: ".", Source: w.repo, MayEmpty: w.mayEmpty, Every: func(failures int) time.Duration {
+		Store: store, Intents: store, Host: w.machine, Prober: w.machine, Volumes: w.machine.Volumes, Policy: w.policy, Follow: true, Act: true, Log: slog.New(slog.DiscardHandler),
+		Sources: []agent.Source{{Name: w.name, Path: ".", Source: w.repo, MayEmpty: w.mayEmpty, Rollback: w.rollback, Every: func(failures int) time.Duration {
 			return interval << failures
 		}}},
 	})

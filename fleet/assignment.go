@@ -26,6 +26,8 @@ type Slot struct {
 	Next []Hash `json:"next,omitempty"`
 	// Counted: the pod has ended, and its end is in its Job's ledger.
 	Counted bool `json:"counted,omitempty"`
+	// Tries is how many pods of a DaemonSet failed on the node in a row before this one.
+	Tries int32 `json:"tries,omitempty"`
 }
 
 // Set is one template of a workload as the leader remembers it: a ReplicaSet that a Deployment made, one from a source, or
@@ -62,12 +64,16 @@ type Rollout struct {
 	// Counts at the last progress, to notice the next.
 	Updated, Old, Ready, Available int32
 	Paused                         bool `json:"paused,omitempty"`
+	// Target is the set that the rollout goes to, or went to.
+	Target ObjectID `json:"target,omitzero"`
 	// Good is the set whose rollout came to its end last: what a rollback goes back to. Zero before the first.
 	Good ObjectID `json:"good,omitzero"`
 	// Current is a StatefulSet's currentRevision: what pods below the partition are made from.
 	Current ObjectID `json:"current,omitzero"`
-	Bad     Bad      `json:"bad,omitzero"`
-	Canary  Canary   `json:"canary,omitzero"`
+	// Volatile are a StatefulSet's claim templates, with commas, whose volumes go when it is deleted.
+	Volatile string `json:"volatile,omitempty"`
+	Bad      Bad    `json:"bad,omitzero"`
+	Canary   Canary `json:"canary,omitzero"`
 }
 
 // Bad marks a revision that a workload was rolled back from. It holds until another revision comes.
@@ -78,13 +84,14 @@ type Bad struct {
 	Why      string    `json:"why"`
 }
 
-// Canary is how far a Deployment with steps has got with one template.
+// Canary is how far a Deployment with steps has got with its target.
 type Canary struct {
-	Set   ObjectID  `json:"set"`             // the new set
-	Step  int32     `json:"step"`            // index of the step that it is at
-	Since time.Time `json:"since"`           // when it got there
-	Until time.Time `json:"until,omitzero"`  // a pause with a length ends then
-	Fault string    `json:"fault,omitempty"` // why it was stopped; empty while it goes on
+	Step    int32     `json:"step,omitempty"`    // index of the step that it is at
+	Since   time.Time `json:"since,omitzero"`    // when it got there, or was stopped there
+	Reached int32     `json:"reached,omitempty"` // how many new pods were available when the last size was reached
+	Fault   string    `json:"fault,omitempty"`   // why it was stopped; empty while it goes on
+	// Restarts of new pods up to this many were seen when somebody let it go on all the same.
+	Restarts int32 `json:"restarts,omitempty"`
 }
 
 // Scaler is what the leader remembers of a HorizontalPodAutoscaler.
@@ -116,9 +123,10 @@ type Assignment struct {
 	Jobs      []Job                   `json:"jobs,omitempty"`
 	Crons     []Cron                  `json:"crons,omitempty"`
 	Scalers   []Scaler                `json:"scalers,omitempty"`
-	// Unclaimed are claims of StatefulSets whose volumes go as soon as no pod uses them, in their order: the set's
-	// persistentVolumeClaimRetentionPolicy says so.
+	// Unclaimed are claims whose volumes go as soon as no pod uses them; Prunable are those that go, data and all, when they
+	// are desired no more. Both are in order.
 	Unclaimed []ClaimID `json:"unclaimed,omitempty"`
+	Prunable  []ClaimID `json:"prunable,omitempty"`
 }
 
 // SlotOrder orders slots by pod, then by age, then by UID.

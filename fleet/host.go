@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"net/netip"
 	"time"
 )
@@ -100,6 +101,11 @@ type ClaimID struct{ Namespace, Name string }
 
 // String is namespace/name.
 func (id ClaimID) String() string { return id.Namespace + "/" + id.Name }
+
+// Compare orders claims by namespace and name.
+func (id ClaimID) Compare(other ClaimID) int {
+	return cmp.Or(cmp.Compare(id.Namespace, other.Namespace), cmp.Compare(id.Name, other.Name))
+}
 
 // Object is the claim as an object.
 func (id ClaimID) Object() ObjectID {

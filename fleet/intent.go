@@ -25,12 +25,13 @@ const (
 // Intent is an operator's wish that is not in Git. It is data: who, when, what.
 type Intent struct {
 	Object   ObjectID   `json:"object"`
+	Source   SourceName `json:"source"` // that the object came from
 	Verb     IntentVerb `json:"verb"`
 	Replicas int32      `json:"replicas,omitempty"`
 	Number   int64      `json:"number,omitempty"`
 	Author   string     `json:"author"`
 	At       time.Time  `json:"at"`
-	// Git is what Git said of the field when the intent was given, as FieldOf has it.
+	// Git is what Git said of the field when the intent was given, as reconcile.FieldOf has it.
 	Git string `json:"git,omitempty"`
 }
 
@@ -45,6 +46,8 @@ func (i Intent) Field() string {
 		return "spec.suspend"
 	case Undo:
 		return "spec.template"
+	case Restart, Trigger:
+		return string(i.Verb)
 	default:
 		return string(i.Verb)
 	}
@@ -53,4 +56,11 @@ func (i Intent) Field() string {
 // Compare orders intents by object, field, time and author.
 func (i Intent) Compare(o Intent) int {
 	return cmp.Or(i.Object.Compare(o.Object), cmp.Compare(i.Field(), o.Field()), i.At.Compare(o.At), cmp.Compare(i.Author, o.Author))
+}
+
+// Equal reports whether two intents are the same: of one author, at one time, for one thing.
+func (i Intent) Equal(o Intent) bool {
+	at := i.At.Equal(o.At)
+	i.At, o.At = time.Time{}, time.Time{}
+	return at && i == o
 }

@@ -29,8 +29,8 @@ type Job struct {
 	// Done and Lost are completion indexes that succeeded, or failed for good, in order.
 	Done []int32 `json:"done,omitempty"`
 	Lost []int32 `json:"lost,omitempty"`
-	// Tries is how often a pod of an index failed and counted, where there is a limit per index.
-	Tries map[int32]int32 `json:"tries,omitempty"`
+	// Tries are the failures of each index that counted, where there is a limit per index.
+	Tries map[int32]Failures `json:"tries,omitempty"`
 	// Streak is how many failures there were since the last success, and LastFailure when the last was.
 	Streak      int32     `json:"streak,omitempty"`
 	LastFailure time.Time `json:"lastFailure,omitzero"`
@@ -44,6 +44,12 @@ type Job struct {
 	// Cleared: its time to live is over, its pods are removed. It is remembered as long as a source has it, so
 	// that it is not run again.
 	Cleared bool `json:"cleared,omitempty"`
+}
+
+// Failures are how many there were, and when the last was.
+type Failures struct {
+	Count int32     `json:"count"`
+	Last  time.Time `json:"last"`
 }
 
 // Cron is what the leader remembers of a CronJob.

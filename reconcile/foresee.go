@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-dev/skerry/fleet"
@@ -35,6 +36,7 @@ type ForesightInput struct {
 	Nodes     []fleet.Node
 	Hosts     map[fleet.NodeName]fleet.Host
 	Templates map[fleet.Hash]*corev1.PodTemplateSpec
+	Intents   []fleet.Intent
 	Now       time.Time
 }
 
@@ -50,13 +52,15 @@ func Foresee(in ForesightInput) Foresight {
 		hosts = map[fleet.NodeName]fleet.Host{}
 	}
 	now := in.Now
-	in.Templates = patient(in)
+	in.Templates, in.Desired = patient(in), timeless(in.Desired)
 	for range maxRounds {
 		var reports []fleet.NodeReport
 		for _, node := range in.Nodes {
 			reports = append(reports, Plan(nodeInput(in, f.Next, node, hosts[node.Name], now)).Report)
 		}
-		decision := Decide(FleetInput{Desired: in.Desired, Nodes: in.Nodes, Reports: reports, Previous: f.Next, Now: now})
+		decision := Decide(FleetInput{
+			Desired: in.Desired, Nodes: in.Nodes, Reports: reports, Previous: f.Next, Intents: in.Intents, Templates: in.Templates, Now: now,
+		})
 		f.Next, f.Notes = decision.Next, decision.Notes
 		wake, acted := decision.WakeAt, decision.Changed
 		for _, node := range in.Nodes {
@@ -86,8 +90,28 @@ func Foresee(in ForesightInput) Foresight {
 
 func nodeInput(in ForesightInput, a fleet.Assignment, node fleet.Node, host fleet.Host, now time.Time) NodeInput {
 	return NodeInput{
-		Node: node, Assignment: a, Templates: in.Templates, Desired: in.Desired, Host: host, Health: allWell(host), Now: now,
+		Node: node, Assignment: a, Templates: in.Templates, Desired: WithClaims(in.Desired, a.Slots), Host: host, Health: allWell(host), Now: now,
 	}
+}
+
+// timeless is what is desired without what happens by the clock some day: runs of CronJobs, and what is cleared away after
+// its time to live.
+func timeless(desired fleet.Desired) fleet.Desired {
+	desired.Objects = slices.Clone(desired.Objects)
+	for i := range desired.Objects {
+		switch v := desired.Objects[i].Value.(type) {
+		case *batchv1.CronJob:
+			v = v.DeepCopy()
+			suspended := true
+			v.Spec.Suspend = &suspended
+			desired.Objects[i].Value = v
+		case *batchv1.Job:
+			v = v.DeepCopy()
+			v.Spec.TTLSecondsAfterFinished, v.Spec.ActiveDeadlineSeconds = nil, nil
+			desired.Objects[i].Value = v
+		}
+	}
+	return desired
 }
 
 // patient are the templates without deadlines that are still to come: on paper every pod does its work in time.
@@ -148,7 +172,7 @@ func after(h fleet.Host, s fleet.Step, a fleet.Assignment, templates map[fleet.H
 		h.Pods = slices.Delete(h.Pods, at, at+1)
 	default:
 		h.Pods[at] = podAfter(h.Pods[at], s, now)
-		if s.Verb == fleet.Start && isInitial(templates, a, s) { // it does its work, and the next one's turn has come
+		if s.Verb == fleet.Start && ends(templates, a, s) { // it does its work, and the next one's turn has come
 			last := &h.Pods[at].Containers[len(h.Pods[at].Containers)-1]
 			last.State, last.Finished = fleet.Exited, now
 		}
@@ -156,15 +180,17 @@ func after(h fleet.Host, s fleet.Step, a fleet.Assignment, templates map[fleet.H
 	return h
 }
 
-// isInitial reports whether a step starts a container that runs to its end before others begin.
-func isInitial(templates map[fleet.Hash]*corev1.PodTemplateSpec, a fleet.Assignment, s fleet.Step) bool {
+// ends reports whether a step starts a container that does its work and ends: one that runs before others begin, or that of
+// a Job.
+func ends(templates map[fleet.Hash]*corev1.PodTemplateSpec, a fleet.Assignment, s fleet.Step) bool {
 	i := slices.IndexFunc(a.Slots, func(x fleet.Slot) bool { return x.UID == s.UID })
 	if i < 0 || templates[a.Slots[i].Want] == nil {
 		return false
 	}
-	return slices.ContainsFunc(templates[a.Slots[i].Want].Spec.InitContainers, func(c corev1.Container) bool {
-		return c.Name == s.Container && c.RestartPolicy == nil
-	})
+	spec := &templates[a.Slots[i].Want].Spec
+	named := func(c corev1.Container) bool { return c.Name == s.Container && c.RestartPolicy == nil }
+	return slices.ContainsFunc(spec.InitContainers, named) ||
+		(a.Slots[i].Owner.Kind == fleet.KindJob && slices.ContainsFunc(spec.Containers, named))
 }
 
 // withVolumes marks a pod's volumes as written as wanted: Plan says so by not asking for it twice.

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -9,15 +10,14 @@ import (
 	"github.com/skerry-dev/skerry/reconcile/pod"
 )
 
-// reclaim removes volumes whose claims are gone from the sources, where the claim's storage class had said so when
-// the volume was made. One that a pod uses waits for that pod's end; every other volume is kept (semantics 2.7).
+// reclaim removes volumes that nobody claims any more, as the assignment says. One that a pod uses waits for that pod's end.
 func (p *planner) reclaim(slots []fleet.Slot) {
 	config := pod.Config{Desired: p.in.Desired}
 	var used *usedClaims
 	for _, c := range p.in.Host.Claims {
 		_, wanted := config.Claim(c.Claim.Namespace, c.Claim.Name)
-		if !c.Reclaim || wanted || !p.in.Desired.Known(c.Source, c.Claim.Object()) || p.in.Desired.Abandoned[c.Source] {
-			continue // what could not be read is not gone
+		if wanted || !slices.Contains(p.in.Assignment.Unclaimed, c.Claim) {
+			continue
 		}
 		if used == nil {
 			used = p.claimsUsed(slots)
@@ -60,23 +60,23 @@ func (p *planner) claimsUsed(slots []fleet.Slot) *usedClaims {
 	slotted := map[string]bool{}
 	for i := range slots {
 		slotted[slots[i].UID] = true
-		used.add(slots[i].Pod.Namespace, p.in.Templates[slots[i].Want])
+		used.add(slots[i].Pod.Namespace, PodOf(slots[i], p.in.Templates[slots[i].Want]))
 	}
 	for i := range p.in.Host.Pods {
 		if o := &p.in.Host.Pods[i]; !slotted[o.UID] {
-			used.add(o.Pod.Namespace, p.in.Templates[o.Want])
+			used.add(o.Pod.Namespace, PodOf(fleet.Slot{Identity: o.Identity}, p.in.Templates[o.Want]))
 		}
 	}
 	return used
 }
 
-func (u *usedClaims) add(namespace string, template *corev1.PodTemplateSpec) {
-	if template == nil {
+func (u *usedClaims) add(namespace string, pod *corev1.Pod) {
+	if pod == nil {
 		u.unknown[namespace] = true
 		return
 	}
-	for i := range template.Spec.Volumes {
-		if c := template.Spec.Volumes[i].PersistentVolumeClaim; c != nil {
+	for i := range pod.Spec.Volumes {
+		if c := pod.Spec.Volumes[i].PersistentVolumeClaim; c != nil {
 			u.claims[fleet.ClaimID{Namespace: namespace, Name: c.ClaimName}] = true
 		}
 	}

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/reconcile/pod"
@@ -23,7 +21,13 @@ type FleetInput struct {
 	Nodes    []fleet.Node
 	Reports  []fleet.NodeReport
 	Previous fleet.Assignment
-	Now      time.Time
+	Intents  []fleet.Intent // what operators asked for, in any order
+	// Templates are those that desired objects and the previous assignment name, as far as they are to be had: what
+	// pods ask for of the machine is in there.
+	Templates map[fleet.Hash]*corev1.PodTemplateSpec
+	Zones     map[string]*time.Location // time zones that CronJobs name, as far as they are known here
+	// Now is in the zone that schedules are meant in that name none.
+	Now time.Time
 }
 
 // Decision is what should run where, and why some of it has to wait.
@@ -31,8 +35,9 @@ type Decision struct {
 	// Next is Previous with what changed, and an Epoch one higher; when nothing changed it equals Previous.
 	Next    fleet.Assignment
 	Changed bool
-	Notes   []fleet.Note // in their order
-	WakeAt  time.Time    // zero: no decision is due by time alone
+	Dropped []fleet.Intent // intents that count no more, in their order
+	Notes   []fleet.Note   // in their order
+	WakeAt  time.Time      // zero: no decision is due by time alone
 }
 
 // NodeInput is all that Plan looks at.
@@ -56,31 +61,4 @@ type NodePlan struct {
 	Probes []pod.Probe // that should be running now
 	Report fleet.NodeReport
 	WakeAt time.Time
-}
-
-// PodOf is a slot's pod as Kubernetes would hold it, made from its defaulted template, of which it shares
-// the spec. It is nil when the template is.
-func PodOf(slot fleet.Slot, template *corev1.PodTemplateSpec) *corev1.Pod {
-	if template == nil {
-		return nil
-	}
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Name: slot.Pod.Name, Namespace: slot.Pod.Namespace, UID: types.UID(slot.UID),
-		CreationTimestamp: metav1.Time{Time: slot.Created}, Labels: template.Labels, Annotations: template.Annotations,
-	}, Spec: template.Spec}
-	p.Spec.NodeName = string(slot.Node)
-	if slot.Label != "" {
-		p.Labels = make(map[string]string, len(template.Labels)+1)
-		for k, v := range template.Labels {
-			p.Labels[k] = v
-		}
-		p.Labels[fleet.LabelTemplateHash] = slot.Label
-	}
-	if slot.Owner.Kind != fleet.KindPod {
-		controller := true
-		p.OwnerReferences = []metav1.OwnerReference{{
-			APIVersion: "apps/v1", Kind: slot.Owner.Kind, Name: slot.Owner.Name, Controller: &controller,
-		}}
-	}
-	return p
 }

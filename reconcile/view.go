@@ -9,6 +9,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -23,6 +24,7 @@ type View struct {
 	templates map[fleet.Hash]*corev1.PodTemplateSpec
 	members   map[fleet.ObjectID][]workload.Member
 	owned     map[fleet.ObjectID][]workload.Generation
+	decided   *decider // what deciding finds now
 	reports   map[string]*fleet.PodReport
 }
 
@@ -35,6 +37,9 @@ func NewView(in FleetInput, templates map[fleet.Hash]*corev1.PodTemplateSpec) *V
 			v.reports[in.Reports[i].Pods[j].UID] = &in.Reports[i].Pods[j]
 		}
 	}
+	v.decided = decide(in)
+	v.in.Desired = v.decided.in.Desired // what operators and autoscalers say is part of it
+	in = v.in
 	v.members = members(in.Previous.Slots, v.reports)
 	v.owned = generations(in.Previous.Sets, v.members, in.Desired, in.Now)
 	return v
@@ -52,22 +57,12 @@ func (v *View) Waiting() []fleet.Note {
 	add := func(about fleet.ObjectID, format string, args ...any) {
 		notes = append(notes, fleet.Note{About: about, Text: fmt.Sprintf(format, args...)})
 	}
-	for object, d := range fleet.Each[*appsv1.Deployment](v.in.Desired) {
-		rolling := workload.Rolling{Object: object, Sets: v.owned[object.ID]}
-		if d.Spec.Paused || rolling.Complete(d) {
+	for _, o := range v.in.Desired.Objects {
+		if o.Template == nil || v.decided.standings[o.ID].ready {
 			continue
 		}
-		s := v.deploymentStatus(object, d)
-		add(object.ID, "%d of %d pods updated, %d available%s", s.UpdatedReplicas, *d.Spec.Replicas, s.AvailableReplicas, v.why(object.ID))
-	}
-	for object, rs := range fleet.Each[*appsv1.ReplicaSet](v.in.Desired) {
-		if c := v.count(object.ID, rs.Spec.MinReadySeconds); c.Available != *rs.Spec.Replicas || c.Active != *rs.Spec.Replicas {
-			add(object.ID, "%d of %d pods available%s", c.Available, *rs.Spec.Replicas, v.why(object.ID))
-		}
-	}
-	for object := range fleet.Each[*corev1.Pod](v.in.Desired) {
-		if !slices.ContainsFunc(v.members[object.ID], upToDate(object.Hash)) {
-			add(object.ID, "not ready%s", v.why(object.ID))
+		if text := v.behind(o); text != "" {
+			add(o.ID, "%s%s", text, v.why(o.ID))
 		}
 	}
 	for i := range v.in.Previous.Slots {
@@ -80,6 +75,69 @@ func (v *View) Waiting() []fleet.Note {
 	}
 	slices.SortFunc(notes, fleet.Note.Compare)
 	return notes
+}
+
+// behind says how far a workload is that is not as it should be; empty where nobody waits for it.
+func (v *View) behind(o fleet.Object) string {
+	switch d := o.Value.(type) {
+	case *appsv1.Deployment:
+		if d.Spec.Paused {
+			return ""
+		}
+		s := v.deploymentStatus(o, d)
+		return fmt.Sprintf("%d of %d pods updated, %d available", s.UpdatedReplicas, *d.Spec.Replicas, s.AvailableReplicas)
+	case *appsv1.ReplicaSet:
+		return fmt.Sprintf("%d of %d pods available", v.count(o.ID, d.Spec.MinReadySeconds).Available, *d.Spec.Replicas)
+	case *appsv1.StatefulSet:
+		return v.counted(o.ID, *d.Spec.Replicas, d.Spec.MinReadySeconds)
+	case *appsv1.DaemonSet:
+		return v.counted(o.ID, int32(len(v.decided.seats(d))), d.Spec.MinReadySeconds)
+	case *batchv1.Job:
+		return v.jobBehind(o.ID, d)
+	case *corev1.Pod:
+		return "not ready"
+	default:
+		return ""
+	}
+}
+
+// counted says how many of a StatefulSet's or DaemonSet's pods are as they should be.
+func (v *View) counted(id fleet.ObjectID, desired, minReady int32) string {
+	return fmt.Sprintf("%d of %d pods updated, %d available", v.updated(id).Active, desired, v.count(id, minReady).Available)
+}
+
+// updated counts the pods of the revision that a StatefulSet or DaemonSet goes to.
+func (v *View) updated(id fleet.ObjectID) workload.Counts {
+	target, ok := v.set(v.decided.rollouts[id].Target)
+	if !ok {
+		return workload.Counts{}
+	}
+	of := slices.DeleteFunc(slices.Clone(v.members[id]), func(m workload.Member) bool { return m.Slot.Label != target.Label })
+	return workload.Count(of, 0, v.in.Now)
+}
+
+func (v *View) set(id fleet.ObjectID) (fleet.Set, bool) {
+	set, ok := v.decided.sets[id]
+	if !ok {
+		return fleet.Set{}, false
+	}
+	return *set, true
+}
+
+func (v *View) jobBehind(id fleet.ObjectID, spec *batchv1.Job) string {
+	j := v.decided.jobs[id]
+	switch {
+	case spec.Spec.Suspend != nil && *spec.Spec.Suspend:
+		return ""
+	case j == nil:
+		return "not started"
+	case j.Outcome == batchv1.JobFailed:
+		return "failed: " + j.Reason + ": " + j.Message
+	case j.Spec.Completions == nil:
+		return fmt.Sprintf("%d pods succeeded, %d failed", j.Succeeded, j.Failed)
+	default:
+		return fmt.Sprintf("%d of %d pods succeeded, %d failed", j.Succeeded, *j.Spec.Completions, j.Failed)
+	}
 }
 
 // unsaid is what was not decided on, acted on or reported yet.
@@ -134,6 +192,11 @@ func (v *View) why(owner fleet.ObjectID) string {
 			if text := v.noteOn(m.Slot.Pod.Object()); text != "" {
 				return fmt.Sprintf(" (%s: %s)", m.Slot.Pod.Name, text)
 			}
+		}
+	}
+	for _, note := range v.decided.notes {
+		if note.About == owner {
+			return " (" + note.Text + ")"
 		}
 	}
 	return ""
@@ -223,13 +286,6 @@ func (v *View) Deployments() []appsv1.Deployment {
 func Mark(m *metav1.ObjectMeta, source fleet.SourceName, revision fleet.Revision) {
 	annotate(m, fleet.LabelSource, string(source))
 	annotate(m, fleet.LabelRevision, string(revision))
-}
-
-func annotate(m *metav1.ObjectMeta, key, value string) {
-	if m.Annotations == nil {
-		m.Annotations = map[string]string{}
-	}
-	m.Annotations[key] = value
 }
 
 func (v *View) deploymentStatus(object fleet.Object, d *appsv1.Deployment) appsv1.DeploymentStatus {

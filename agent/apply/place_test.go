@@ -117,7 +117,6 @@ func TestHosts(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			b, w := newBench(1), work()
 			c.edit(&w.Pod.Spec)
-			b.Volumes.AddPath("/disk/u1/.etc/hosts", corev1.HostPathFile) // the machine in memory knows only whole volumes
 			container := made(t, b, w)
 			ip := b.again(t, w).Seen.Pods[0].IPs[0].String()
 			var ours []host.Mount

@@ -232,8 +232,8 @@ func (c config) validate() error {
 		if s.Interval < time.Second {
 			fault("%s.interval %s is shorter than a second", at, s.Interval)
 		}
-		if s.OnFailure != "" && s.OnFailure != "hold" {
-			fault("%s.onFailure %q: only hold is known yet", at, s.OnFailure)
+		if s.OnFailure != "" && s.OnFailure != fleet.OnFailureHold && s.OnFailure != fleet.OnFailureRollback {
+			fault("%s.onFailure %q: must be hold or rollback", at, s.OnFailure)
 		}
 		if s.PasswordFile != "" && s.TokenFile != "" {
 			fault("%s: passwordFile and tokenFile are both given: one is enough", at)

@@ -80,7 +80,7 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 	}
 	cfg := agent.Config{
 		Node: c.node(), Version: version, DataDir: c.Node.DataDir, RunDir: filepath.Join(volumes.Memory, ".agent"),
-		Store: p.store, Host: p.machine, Volumes: volumes, Prober: &probe.Prober{Execs: p.machine}, Policy: c.policy(), Follow: w.follow, Act: w.act, Metrics: w.metrics, Log: w.log,
+		Store: p.store, Intents: p.store, Host: p.machine, Volumes: volumes, Prober: &probe.Prober{Execs: p.machine}, Policy: c.policy(), Follow: w.follow, Act: w.act, Metrics: w.metrics, Log: w.log,
 	}
 	if w.act {
 		if err := volumes.Prepare(); err != nil {
@@ -94,7 +94,8 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 		}
 		cfg.Sources = append(cfg.Sources, agent.Source{
 			Name: fleet.SourceName(s.Name), URL: git.Redact(s.URL), Path: s.Path, Source: source, MayEmpty: s.AllowEmpty,
-			Every: func(failures int) time.Duration { return git.Next(s.Interval, failures, rand.Float64()) },
+			Rollback: s.OnFailure == fleet.OnFailureRollback,
+			Every:    func(failures int) time.Duration { return git.Next(s.Interval, failures, rand.Float64()) },
 		})
 	}
 	p.Agent, err = agent.New(cfg)

@@ -3,11 +3,9 @@ package workload
 import (
 	"cmp"
 	"slices"
-	"strconv"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/skerry-dev/skerry/fleet"
@@ -22,12 +20,19 @@ type Generation struct {
 // Rolling is the input and the outcome of one Deployment's rollout: Roll changes Sets and Rollout in place,
 // in copies of its own.
 type Rolling struct {
-	Object  fleet.Object // the Deployment
+	Object  fleet.Object // the Deployment, with what operators asked for
+	Target  Target       // what it should run; what it goes back to, when Roll has decided that
 	Sets    []Generation // all that it owns
 	Rollout fleet.Rollout
 	// Taken reports whether a ReplicaSet name belongs to somebody else.
 	Taken func(name string) bool
-	Now   time.Time
+	// Hold says why a rollout may not begin yet; empty when it may. One that has begun goes on.
+	Hold string
+	// Rollback: a rollout that fails goes back to what was good last.
+	Rollback bool
+	Steps    []fleet.CanaryStep // how a rollout goes; nil for all at once
+	Resumed  time.Time          // when somebody last asked it to go on
+	Now      time.Time
 
 	WakeAt time.Time
 	Notes  []string
@@ -53,16 +58,18 @@ func Roll(r Rolling) Rolling {
 		r.Rollout = fleet.Rollout{ID: r.Object.ID, Progress: r.Now}
 	}
 	r.Rollout.Source = r.Object.Source
+	r.avoid()
 	for i := range r.Sets { // an old set is the Deployment's, whichever source that comes from by now
-		if r.Sets[i].Want != r.Object.Hash {
+		if r.Sets[i].Want != r.Target.Want {
 			r.Sets[i].Source = r.Object.Source
 		}
 	}
 	r.pause(d)
-	for r.sync(d) {
+	r.settle(d)
+	if r.goBack(d) {
+		r.settle(d)
 	}
-	r.trim(d)
-	r.progress(d)
+	r.explain()
 	for i := range r.Sets {
 		r.WakeAt = fleet.Earliest(r.WakeAt, r.Sets[i].WakeAt)
 	}
@@ -70,19 +77,28 @@ func Roll(r Rolling) Rolling {
 	return r
 }
 
+// settle looks until nothing changes any more.
+func (r *Rolling) settle(d *appsv1.Deployment) {
+	for r.sync(d) {
+	}
+	r.trim(d)
+	r.progress(d)
+}
+
 // sync is one look of the Deployment controller, and reports whether it changed a size.
 func (r *Rolling) sync(d *appsv1.Deployment) bool {
-	changed := false
-	if d.Spec.Paused || r.scalingEvent(d) {
+	changed, held := false, r.held()
+	if d.Spec.Paused || held || r.scalingEvent(d) {
 		r.adoptNew(d, false)
 		for r.scale(d) {
 			changed = true
 		}
 	}
-	if d.Spec.Paused {
+	if d.Spec.Paused || held {
 		return changed
 	}
 	r.adoptNew(d, true)
+	r.advance(d)
 	step := r.roll
 	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
 		step = r.recreate
@@ -91,6 +107,15 @@ func (r *Rolling) sync(d *appsv1.Deployment) bool {
 		changed = true
 	}
 	return changed
+}
+
+// held reports whether the rollout has to wait for something else before it begins.
+func (r *Rolling) held() bool {
+	if r.Hold == "" {
+		return false
+	}
+	at := r.current()
+	return at < 0 || (r.Sets[at].Replicas == 0 && r.Rollout.Target != r.Sets[at].ID)
 }
 
 // Fenceposts are how many pods may be too many and how many too few (semantics 4).
@@ -125,15 +150,17 @@ func portion(v *intstr.IntOrString, replicas int32, up bool) int32 {
 	return int32(max(n, 0))
 }
 
-// current is the index of the set whose template is the Deployment's, the oldest if several; -1 if none.
+// current is the index of the set that stands for the target; -1 if none.
 func (r *Rolling) current() int {
-	at := -1
+	return r.Target.find(len(r.Sets), func(i int) *fleet.Set { return &r.Sets[i].Set })
+}
+
+func (r *Rolling) sets() []fleet.Set {
+	sets := make([]fleet.Set, len(r.Sets))
 	for i := range r.Sets {
-		if r.Sets[i].Want == r.Object.Hash && (at < 0 || older(&r.Sets[i], &r.Sets[at])) {
-			at = i
-		}
+		sets[i] = r.Sets[i].Set
 	}
-	return at
+	return sets
 }
 
 func older(a, b *Generation) bool {
@@ -142,51 +169,32 @@ func older(a, b *Generation) bool {
 
 // adoptNew finds the new set or makes it, and gives it the highest number.
 func (r *Rolling) adoptNew(d *appsv1.Deployment, create bool) {
-	var highest int64
-	for i := range r.Sets {
-		highest = max(highest, r.Sets[i].Number)
+	h := history{kind: fleet.KindReplicaSet, object: r.Object, target: r.Target, taken: r.Taken, now: r.Now}
+	sets := r.sets()
+	h.stamp(sets)
+	at, reason := r.Target.in(sets), ""
+	switch {
+	case at >= 0 && h.adopt(sets, at):
+		reason = reasonFound
+	case at < 0 && create:
+		made := h.create(sets, &r.Rollout.Collisions)
+		made.MinReady = d.Spec.MinReadySeconds
+		r.Sets = append(r.Sets, Generation{Set: made})
+		sets, at, reason = append(sets, made), len(sets), reasonNew
 	}
-	if at := r.current(); at >= 0 {
-		set := &r.Sets[at]
-		if set.Source != r.Object.Source {
-			set.Source, set.From = r.Object.Source, r.Object.Revision
-		}
-		if set.Number < highest || set.Number == 0 {
-			if set.Number != 0 {
-				set.Former = append(slices.Clone(set.Former), set.Number)
-			}
-			set.Number, set.From = highest+1, r.Object.Revision
-			r.moved(reasonFound)
-		}
+	for i := range sets {
+		r.Sets[i].Set = sets[i]
+	}
+	if at < 0 {
 		return
 	}
-	if !create {
-		return
+	if create && r.Rollout.Target != r.Sets[at].ID {
+		r.Rollout.Target = r.Sets[at].ID
+		r.startSteps(at, d)
 	}
-	label := fleet.SafeSuffix(string(r.Object.Hash), collisionMark(r.Rollout.Collisions))
-	for r.Taken(r.Object.ID.Name+"-"+label) || r.named(r.Object.ID.Name+"-"+label) {
-		r.Rollout.Collisions++
-		label = fleet.SafeSuffix(string(r.Object.Hash), collisionMark(r.Rollout.Collisions))
+	if reason != "" {
+		r.moved(reason)
 	}
-	id := fleet.ObjectID{Kind: fleet.KindReplicaSet, Namespace: r.Object.ID.Namespace, Name: r.Object.ID.Name + "-" + label}
-	r.Sets = append(r.Sets, Generation{Set: fleet.Set{
-		ID: id, Owner: r.Object.ID, Source: r.Object.Source, From: r.Object.Revision, Want: r.Object.Hash, Label: label,
-		MinReady: d.Spec.MinReadySeconds, Number: highest + 1, Created: r.Now,
-		UID: fleet.DeriveUID("replicaset", id.String()), // not of the time: diff foretells the pods' names
-	}})
-	r.moved(reasonNew)
-}
-
-func collisionMark(n int32) string {
-	if n == 0 {
-		return ""
-	}
-	return strconv.Itoa(int(n))
-}
-
-// named reports whether one of the Deployment's own sets with another template has that name.
-func (r *Rolling) named(name string) bool {
-	return slices.ContainsFunc(r.Sets, func(g Generation) bool { return g.ID.Name == name })
 }
 
 // resize sets how many pods a set should have.
@@ -206,12 +214,12 @@ func (r *Rolling) roll(d *appsv1.Deployment) bool {
 	at := r.current()
 	total := r.total()
 
-	size := r.Sets[at].Replicas
+	size, most := r.Sets[at].Replicas, r.most(replicas)
 	switch {
 	case size > replicas:
 		size = replicas
-	case size < replicas && total < replicas+surge:
-		size += min(replicas+surge-total, replicas-size)
+	case size < most && total < replicas+surge:
+		size += min(replicas+surge-total, most-size)
 	}
 	if r.resize(at, size, d) {
 		return true
@@ -219,6 +227,7 @@ func (r *Rolling) roll(d *appsv1.Deployment) bool {
 
 	old := r.oldActive(at)
 	budget := total - (replicas - unavailable) - (r.Sets[at].Replicas - r.available(at))
+	budget = min(budget, total-r.Sets[at].Replicas-(replicas-most)) // what a canary has not come for yet stays
 	if len(old) == 0 || budget <= 0 {
 		return false
 	}
@@ -234,7 +243,7 @@ func (r *Rolling) roll(d *appsv1.Deployment) bool {
 	for i := range r.Sets {
 		available += r.available(i)
 	}
-	spare := available - (replicas - unavailable)
+	spare := min(available-(replicas-unavailable), r.total()-r.Sets[at].Replicas-(replicas-most))
 	for _, i := range old {
 		if give := min(spare, r.Sets[i].Replicas); give > 0 {
 			changed = r.resize(i, r.Sets[i].Replicas-give, d) || changed
@@ -413,10 +422,15 @@ func (r *Rolling) Complete(d *appsv1.Deployment) bool {
 		return false
 	}
 	// Pods beyond a set's size are being let go by this very decision: deciding again must find no more.
-	if r.Sets[at].Replicas != *d.Spec.Replicas || r.available(at) != r.Sets[at].Replicas {
+	if r.held() || r.Sets[at].Replicas != *d.Spec.Replicas || r.available(at) != r.Sets[at].Replicas {
 		return false
 	}
 	return len(r.oldActive(at)) == 0
+}
+
+// Waits reports whether the rollout waits for somebody to let it go on.
+func (r *Rolling) Waits(d *appsv1.Deployment) bool {
+	return d.Spec.Paused || (r.resting() && !r.Resumed.After(r.Rollout.Canary.Since))
 }
 
 // trim forgets old sets beyond the history limit.
@@ -424,24 +438,14 @@ func (r *Rolling) trim(d *appsv1.Deployment) {
 	if !d.Spec.Paused && !r.Complete(d) {
 		return
 	}
-	limit := 10
-	if d.Spec.RevisionHistoryLimit != nil {
-		limit = int(*d.Spec.RevisionHistoryLimit)
-	}
 	current := r.current()
 	var idle []fleet.Set
 	for i, g := range r.Sets {
-		if i != current && g.Replicas == 0 && g.Present == 0 {
+		if i != current && g.Replicas == 0 && g.Present == 0 && g.ID != r.Rollout.Good {
 			idle = append(idle, g.Set)
 		}
 	}
-	if len(idle) <= limit {
-		return
-	}
-	slices.SortFunc(idle, func(a, b fleet.Set) int { // after a lost store some have no number
-		return cmp.Or(cmp.Compare(a.Number, b.Number), a.Created.Compare(b.Created), a.ID.Compare(b.ID))
-	})
-	gone := idle[:len(idle)-limit]
+	gone := surplus(idle, d.Spec.RevisionHistoryLimit)
 	r.Sets = slices.DeleteFunc(r.Sets, func(g Generation) bool {
 		return slices.ContainsFunc(gone, func(old fleet.Set) bool { return old.ID == g.ID })
 	})
@@ -449,7 +453,7 @@ func (r *Rolling) trim(d *appsv1.Deployment) {
 
 // progress keeps the condition Progressing: it reports, and never stops anything (semantics 4).
 func (r *Rolling) progress(d *appsv1.Deployment) {
-	if d.Spec.Paused {
+	if d.Spec.Paused || r.held() {
 		return
 	}
 	// What was decided is counted and not what nodes report of it: deciding again must see no progress.
@@ -471,14 +475,15 @@ func (r *Rolling) progress(d *appsv1.Deployment) {
 		if last.Reason != reasonAvailable {
 			r.moved(reasonAvailable)
 		}
+		last.Good, last.Canary = r.Sets[at].ID, fleet.Canary{}
 		return
 	}
 	if forward {
 		r.moved(reasonUpdated)
 		last.Reason = reasonUpdated
 	}
-	if d.Spec.ProgressDeadlineSeconds == nil || last.Reason == reasonAvailable {
-		return // a finished rollout cannot be late
+	if d.Spec.ProgressDeadlineSeconds == nil || last.Reason == reasonAvailable || r.resting() {
+		return // a finished rollout cannot be late, nor one that is told to wait
 	}
 	deadline := last.Progress.Add(time.Duration(*d.Spec.ProgressDeadlineSeconds) * time.Second)
 	switch {
@@ -487,9 +492,5 @@ func (r *Rolling) progress(d *appsv1.Deployment) {
 		r.WakeAt = fleet.Earliest(r.WakeAt, deadline)
 	default:
 		last.Reason = reasonExceeded
-	}
-	if last.Reason == reasonExceeded {
-		r.Notes = append(r.Notes, "the rollout has made no progress since "+metav1.Time{Time: last.Progress}.UTC().Format(time.RFC3339)+
-			": it is held as it is until the pods become ready or another commit comes")
 	}
 }

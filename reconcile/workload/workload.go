@@ -29,6 +29,8 @@ type Counts struct {
 	Ready     int32
 	Available int32
 	Present   int32 // pods that may still run, also those being removed
+	// Restarts is how often the container of a pod that should run was restarted that was most often.
+	Restarts int32
 	// WakeAt is when a ready pod becomes available; zero when none will by time alone.
 	WakeAt time.Time
 }
@@ -48,6 +50,7 @@ func Count(members []Member, minReady time.Duration, now time.Time) Counts {
 		if m.Report == nil {
 			continue
 		}
+		c.Restarts = max(c.Restarts, restarts(m))
 		since, ready := m.Report.ReadySince()
 		if !ready {
 			continue

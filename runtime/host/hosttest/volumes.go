@@ -292,7 +292,17 @@ func (v *Volumes) there(name string) bool {
 
 func (v *Volumes) has(name string) bool {
 	_, ok := v.paths[name]
-	return ok || v.at(name) != nil
+	return ok || v.at(name) != nil || v.inWritten(name)
+}
+
+// inWritten reports whether a path is that of a file in a volume that was written.
+func (v *Volumes) inWritten(name string) bool {
+	for at := strings.LastIndexByte(name, '/'); at > 0; at = strings.LastIndexByte(name[:at], '/') {
+		if f := v.at(name[:at]); f != nil && f.written {
+			return slices.ContainsFunc(f.files, func(file fleet.File) bool { return file.Path == name[at+1:] })
+		}
+	}
+	return false
 }
 
 // at is what lies at a path in a pod's folder.

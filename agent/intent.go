@@ -1,0 +1,40 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile"
+)
+
+// Intend takes an operator's wish: it fills in when it was made and what Git says of the field now, and keeps it. It is an
+// error when the object is not there, cannot do that, or has no such revision to go back to.
+func (a *Agent) Intend(ctx context.Context, i fleet.Intent) (fleet.Intent, error) {
+	o, ok := a.held.desired.Load().Find(i.Object)
+	if !ok {
+		return i, fmt.Errorf("%s is not there: no source has it", i.Object)
+	}
+	if err := reconcile.Heeds(o, i.Verb); err != nil {
+		return i, err
+	}
+	if i.Verb == fleet.Scale && i.Replicas < 0 {
+		return i, fmt.Errorf("%s cannot be scaled to %d", i.Object, i.Replicas)
+	}
+	if i.Verb == fleet.Undo {
+		in, err := a.fleetInput(ctx)
+		if err != nil {
+			return i, err
+		}
+		if i.Number, err = reconcile.Before(in.Previous, i.Object, i.Number); err != nil {
+			return i, err
+		}
+	}
+	i.Source, i.At, i.Git = o.Source, time.Now().UTC(), reconcile.FieldOf(o, i.Verb)
+	if err := a.Intents.Intend(ctx, i); err != nil {
+		return i, err
+	}
+	a.Log.Info("intent", "object", i.Object.String(), "verb", string(i.Verb), "author", i.Author)
+	return i, nil
+}

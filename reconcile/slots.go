@@ -1,0 +1,216 @@
+package reconcile
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile/workload"
+)
+
+// adopt makes slots of pods that run and that no slot names: the store was lost, or is older than they are.
+// Whether they should stay is decided with all others.
+func (d *decider) adopt() {
+	const adopted = -1
+	known := make(map[string]int, len(d.slots)) // index into slots
+	for i := range d.slots {
+		known[d.slots[i].UID] = i
+	}
+	var found []fleet.Slot
+	for _, report := range d.in.Reports {
+		for i := range report.Pods {
+			p := &report.Pods[i]
+			if p.UID == "" {
+				continue
+			}
+			if i, is := known[p.UID]; is {
+				if i != adopted && d.slots[i].Node != report.Node { // the machine was given another name
+					d.slots[i].Node, d.slots[i].Epoch = report.Node, d.epoch
+				}
+				continue
+			}
+			known[p.UID] = adopted
+			found = append(found, fleet.Slot{Identity: p.Identity, Node: report.Node, Goal: fleet.Run, Epoch: d.epoch})
+		}
+	}
+	slices.SortFunc(found, fleet.SlotOrder) // what a set is made from must not hang on who reported first
+	for _, s := range found {
+		d.slots = append(d.slots, s)
+		d.names[s.Pod]++
+		switch s.Owner.Kind {
+		case fleet.KindReplicaSet:
+			d.revive(d.reports[s.UID])
+		case fleet.KindStatefulSet, fleet.KindDaemonSet:
+			d.reviveRevision(s)
+		}
+	}
+}
+
+// revive makes the set of an adopted pod, or counts the pod in if it was made by this very decision.
+func (d *decider) revive(p *fleet.PodReport) {
+	set, ok := d.sets[p.Owner]
+	if !ok {
+		set = &fleet.Set{
+			ID: p.Owner, Owner: p.Controller, Source: p.Source, From: p.From, Want: p.Want, Stamp: p.Stamp, Label: p.Label, Created: p.Created,
+			UID: fleet.DeriveUID("replicaset", p.Owner.String()),
+		}
+		d.sets[p.Owner] = set
+	} else if set.Number != 0 || set.Recorded != 0 {
+		return // remembered: what it should have is known better than what there is
+	}
+	set.Replicas++
+	if p.Created.Before(set.Created) {
+		set.Created = p.Created
+	}
+}
+
+// reviveRevision makes the revision of a pod whose set is not remembered.
+func (d *decider) reviveRevision(s fleet.Slot) {
+	id := fleet.ObjectID{Kind: fleet.KindRevision, Namespace: s.Owner.Namespace, Name: s.Owner.Name + "-" + s.Label}
+	if set, known := d.sets[id]; known {
+		if s.Created.Before(set.Created) && set.Number == 0 {
+			set.Created = s.Created
+		}
+		return
+	}
+	d.sets[id] = &fleet.Set{
+		ID: id, Owner: s.Owner, Source: s.Source, From: s.From, Want: s.Want, Stamp: s.Stamp, Label: s.Label, Created: s.Created,
+		UID: fleet.DeriveUID("replicaset", id.String()),
+	}
+}
+
+// release drops slots whose pods their node says are gone.
+func (d *decider) release() {
+	defer d.index()
+	d.slots = slices.DeleteFunc(d.slots, func(s fleet.Slot) bool {
+		if d.nowhere(s) {
+			d.free(s.Pod)
+			return true
+		}
+		if s.Goal != fleet.Drain {
+			return false
+		}
+		report, heard := d.nodes[s.Node]
+		gone := heard && report.Epoch >= s.Epoch && d.reports[s.UID] == nil
+		if gone {
+			d.free(s.Pod)
+		}
+		return gone
+	})
+}
+
+func (d *decider) free(name fleet.PodID) {
+	if d.names[name]--; d.names[name] <= 0 {
+		delete(d.names, name)
+	}
+}
+
+// nowhere reports whether a slot is on a node that is no more, and no other has its pod.
+func (d *decider) nowhere(s fleet.Slot) bool {
+	return len(d.in.Reports) > 0 && d.reports[s.UID] == nil && !d.exists[s.Node]
+}
+
+func (d *decider) index() {
+	d.at = make(map[string]int, len(d.slots))
+	for i := range d.slots {
+		d.at[d.slots[i].UID] = i
+	}
+}
+
+// members are the slots of each owner with what is reported of them.
+func members(slots []fleet.Slot, reports map[string]*fleet.PodReport) map[fleet.ObjectID][]workload.Member {
+	count := map[fleet.ObjectID]int{}
+	for i := range slots {
+		count[slots[i].Owner]++
+	}
+	m := make(map[fleet.ObjectID][]workload.Member, len(count))
+	for i := range slots {
+		s := &slots[i]
+		list := m[s.Owner]
+		if list == nil {
+			list = make([]workload.Member, 0, count[s.Owner]) // a slot is large: growing would copy it often
+		}
+		m[s.Owner] = append(list, workload.Member{Slot: *s, Report: reports[s.UID]})
+	}
+	return m
+}
+
+// node is where the next pod goes: with one node there is no choice.
+func (d *decider) node(about fleet.ObjectID) (fleet.NodeName, bool) {
+	for _, n := range d.in.Nodes {
+		if d.nodes[n.Name] != nil { // what is there already must be known before anything is added
+			return n.Name, true
+		}
+	}
+	d.note(about, "no node has reported yet: nothing can be placed")
+	return "", false
+}
+
+// maxNameBase is where Kubernetes cuts a generated name before its suffix.
+const maxNameBase = 58
+
+// name is a pod's that nobody has: it hangs on who makes it and how many were made, not on the moment, so that diff foretells
+// it.
+func (d *decider) name(namespace, base, uid string, born *int) fleet.PodID {
+	base += "-"
+	base = base[:min(len(base), maxNameBase)]
+	id := fleet.PodID{Namespace: namespace}
+	for id.Name == "" || d.names[id] > 0 {
+		*born++
+		suffix := "zzzzz" + fleet.SafeSuffix(uid, strconv.Itoa(*born))
+		id.Name = base + suffix[len(suffix)-5:]
+	}
+	return id
+}
+
+// place makes a slot, if limits and quotas of its namespace let it in.
+func (d *decider) place(s fleet.Slot) bool {
+	if !d.admit(&s) {
+		return false
+	}
+	s.UID = fleet.DeriveUID("pod", s.Pod.String(), strconv.FormatUint(d.epoch, 10), d.in.Now.Format(time.RFC3339Nano))
+	s.Goal, s.Created, s.Epoch = fleet.Run, d.in.Now, d.epoch
+	d.at[s.UID] = len(d.slots)
+	d.slots = append(d.slots, s)
+	d.names[s.Pod]++
+	return true
+}
+
+// drain sets a slot's goal, once.
+func (d *decider) drain(uid string, next ...fleet.Hash) {
+	if s := &d.slots[d.at[uid]]; s.Goal == fleet.Run {
+		s.Goal, s.Drained, s.Epoch, s.Next = fleet.Drain, d.in.Now, d.epoch, next
+	}
+}
+
+// orphans drains what nothing stands behind any more, and says what is left alone because nothing is known.
+func (d *decider) orphans() {
+	unread := map[fleet.SourceName]int{}
+	for i := range d.slots {
+		s := &d.slots[i]
+		if s.Goal != fleet.Run {
+			continue
+		}
+		above := s.Owner
+		if s.Controller != (fleet.ObjectID{}) {
+			above = s.Controller
+		}
+		if _, wanted := d.in.Desired.Find(above); wanted {
+			continue
+		}
+		if !d.in.Desired.Known(s.Source, above) {
+			if _, read := d.in.Desired.Revisions[s.Source]; !read {
+				unread[s.Source]++
+			}
+			continue
+		}
+		d.drain(s.UID)
+	}
+	for source, pods := range unread {
+		d.note(fleet.ObjectID{}, "source %s was not read yet, or is not configured any more: its %d pods are kept as they are (skerry delete with its manifests takes them down)", source, pods)
+	}
+	for id, why := range d.in.Desired.Held {
+		d.note(id, "kept as it is: %s", why)
+	}
+}

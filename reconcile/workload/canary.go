@@ -1,0 +1,128 @@
+package workload
+
+import (
+	"fmt"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+// startSteps begins with a new set at the first step that would add to it. Where nothing else runs there is nothing to be
+// careful about.
+func (r *Rolling) startSteps(at int, d *appsv1.Deployment) {
+	c := fleet.Canary{Since: r.Now}
+	if len(r.oldActive(at)) == 0 {
+		c.Step = int32(len(r.Steps))
+	}
+	for i := range r.Steps { // the way back to what most pods run is short
+		if r.Steps[i].Size != nil && r.sizeAt(int32(i), *d.Spec.Replicas) <= r.available(at) {
+			c.Step, c.Reached = int32(i)+1, r.sizeAt(int32(i), *d.Spec.Replicas)
+		}
+	}
+	r.Rollout.Canary = c
+}
+
+// onSteps reports whether the rollout has steps before it.
+func (r *Rolling) onSteps() bool {
+	return int(r.Rollout.Canary.Step) < len(r.Steps) && r.Rollout.Bad.Want == ""
+}
+
+// resting reports whether the rollout waits because it was told to.
+func (r *Rolling) resting() bool {
+	return r.onSteps() && (r.Rollout.Canary.Fault != "" || r.Steps[r.Rollout.Canary.Step].Size == nil)
+}
+
+// most is how many pods may be new at the step that the rollout is at.
+func (r *Rolling) most(replicas int32) int32 {
+	if !r.onSteps() {
+		return replicas
+	}
+	return r.sizeAt(r.Rollout.Canary.Step, replicas)
+}
+
+// sizeAt is how many pods are new at a step: a pause keeps what the step before it had.
+func (r *Rolling) sizeAt(step, replicas int32) int32 {
+	for i := step; i >= 0; i-- {
+		if size := r.Steps[i].Size; size != nil {
+			n, err := intstr.GetScaledValueFromIntOrPercent(size, int(replicas), true)
+			if err != nil { // the annotation was checked when it was read
+				return 0
+			}
+			return min(int32(n), replicas)
+		}
+	}
+	return 0
+}
+
+// advance goes on to the next step where the one at hand is done, and stops for good where new pods fail that had been well.
+func (r *Rolling) advance(d *appsv1.Deployment) {
+	at, c := r.current(), &r.Rollout.Canary
+	if !r.onSteps() {
+		return
+	}
+	if c.Fault != "" {
+		if !r.Resumed.After(c.Since) {
+			return
+		}
+		c.Fault, c.Since, c.Restarts = "", r.Now, r.Sets[at].Restarts
+		r.moved(reasonUpdated)
+	}
+	for r.onSteps() {
+		if c.Fault = r.fault(at); c.Fault != "" {
+			c.Since = r.Now
+			return
+		}
+		if !r.stepDone(*d.Spec.Replicas, at) {
+			return
+		}
+		if r.Steps[c.Step].Size != nil {
+			c.Reached = r.sizeAt(c.Step, *d.Spec.Replicas)
+		}
+		c.Step, c.Since = c.Step+1, r.Now
+		r.moved(reasonUpdated)
+	}
+}
+
+// stepDone reports whether the step at hand has what it waits for.
+func (r *Rolling) stepDone(replicas int32, at int) bool {
+	c := &r.Rollout.Canary
+	step := r.Steps[c.Step]
+	if step.Size != nil {
+		n := r.sizeAt(c.Step, replicas)
+		return r.Sets[at].Replicas >= n && r.available(at) >= n
+	}
+	return r.Resumed.After(c.Since) || (step.Pause > 0 && !r.Now.Before(c.Since.Add(step.Pause)))
+}
+
+// explainStep says what a rollout on steps waits for.
+func (r *Rolling) explainStep() {
+	c := &r.Rollout.Canary
+	switch {
+	case !r.onSteps():
+	case c.Fault != "":
+		r.Notes = append(r.Notes, fmt.Sprintf("the rollout was stopped at step %d of %d: %s. It stays as it is until another commit comes or somebody resumes it",
+			c.Step+1, len(r.Steps), c.Fault))
+	case r.Steps[c.Step].Size != nil:
+	case r.Steps[c.Step].Pause == 0:
+		r.Notes = append(r.Notes, fmt.Sprintf("the rollout pauses at step %d of %d until somebody resumes it", c.Step+1, len(r.Steps)))
+	default:
+		end := c.Since.Add(r.Steps[c.Step].Pause)
+		r.WakeAt = fleet.Earliest(r.WakeAt, end)
+		r.Notes = append(r.Notes, fmt.Sprintf("the rollout pauses at step %d of %d until %s", c.Step+1, len(r.Steps), end.UTC().Format(time.RFC3339)))
+	}
+}
+
+// fault says what is wrong with new pods that had been well; empty for nothing.
+func (r *Rolling) fault(at int) string {
+	c, g := &r.Rollout.Canary, &r.Sets[at]
+	if g.Restarts > c.Restarts {
+		return fmt.Sprintf("a container of a new pod was restarted (%d times)", g.Restarts)
+	}
+	if reached := min(c.Reached, g.Replicas); min(g.Ready, g.Replicas) < reached {
+		return fmt.Sprintf("%d of %d new pods that were ready still are", g.Ready, reached)
+	}
+	return ""
+}

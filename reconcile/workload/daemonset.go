@@ -1,0 +1,393 @@
+package workload
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+// Everywhere is the input and the outcome of a DaemonSet: Spread changes Sets and Rollout in copies of its own.
+type Everywhere struct {
+	Object   fleet.Object // the DaemonSet
+	Target   Target
+	Sets     []fleet.Set // its revisions
+	Rollout  fleet.Rollout
+	Members  []Member                // all its pods, also those being removed
+	Nodes    map[fleet.NodeName]bool // those that should have a pod; false: may keep one, but gets none
+	Hold     string                  // as Rolling has it
+	Rollback bool
+	Now      time.Time
+
+	Place  []Seat   // pods to make, in the order of their nodes
+	Drain  []string // UIDs of pods to remove
+	Done   bool     // each node has one pod, of the target, and available
+	WakeAt time.Time
+	Notes  []string
+}
+
+// Seat is a node that gets a pod, and how many in a row failed there before it.
+type Seat struct {
+	Node  fleet.NodeName
+	Set   fleet.ObjectID
+	Tries int32
+}
+
+// Fences are how many pods of a DaemonSet on that many nodes may be too many and how many unavailable: both round up, and if
+// both come out zero, one may be unavailable (semantics 1 and 5).
+func Fences(s *appsv1.DaemonSet, nodes int) (surge, unavailable int32) {
+	u := s.Spec.UpdateStrategy.RollingUpdate
+	if u == nil {
+		u = &appsv1.RollingUpdateDaemonSet{}
+	}
+	one := intstr.FromInt32(1)
+	surge = daemonShare(u.MaxSurge, nodes, nil)
+	unavailable = daemonShare(u.MaxUnavailable, nodes, &one)
+	if surge == 0 && unavailable == 0 {
+		unavailable = 1
+	}
+	return surge, unavailable
+}
+
+func daemonShare(v *intstr.IntOrString, nodes int, otherwise *intstr.IntOrString) int32 {
+	if v == nil {
+		v = otherwise
+	}
+	if v == nil {
+		return 0
+	}
+	n, err := intstr.GetScaledValueFromIntOrPercent(v, nodes, true)
+	if err != nil { // validation has refused what does not parse
+		return 0
+	}
+	return int32(max(n, 0))
+}
+
+// Spread does what the DaemonSet controller does at a sync (semantics section 5).
+func Spread(e Everywhere) Everywhere {
+	e.Sets = slices.Clone(e.Sets)
+	s := e.Object.Value.(*appsv1.DaemonSet)
+	begin(&e.Rollout, e.Object, e.Now)
+	e.Rollout.Bad, e.Target = avoid(e.Rollout, e.Target, e.Object.Revision, e.Sets)
+	e.pass(s)
+	if e.Rollback && !e.Done && e.Rollout.Target != (fleet.ObjectID{}) &&
+		standsStill(&e.Rollout, e.Object.Revision, e.Target, e.Sets, e.Now, &e.WakeAt, &e.Notes) {
+		e.Rollout.Bad, e.Target = avoid(e.Rollout, e.Target, e.Object.Revision, e.Sets)
+		e.pass(s)
+	}
+	e.Sets = trimRevisions(e.Sets, e.Rollout, e.Members, s.Spec.RevisionHistoryLimit)
+	return e
+}
+
+// spread is one look at a DaemonSet.
+type spread struct {
+	*Everywhere
+	spec   *appsv1.DaemonSetSpec
+	target *fleet.Set
+	nodes  []fleet.NodeName // that should have a pod, in order
+	byNode map[fleet.NodeName]*seat
+	gone   map[string]bool
+}
+
+// seat is what one node has.
+type seat struct {
+	old, fresh []Member // that should run: not of the target, and of it; newest first
+	leaving    bool     // something is being removed, or waited out
+	tries      int32    // how many in a row failed here
+}
+
+func (e *Everywhere) pass(s *appsv1.DaemonSet) {
+	e.Place, e.Drain, e.Notes, e.Done, e.WakeAt = nil, nil, nil, false, time.Time{}
+	w := &spread{Everywhere: e, spec: &s.Spec, byNode: map[fleet.NodeName]*seat{}, gone: map[string]bool{}}
+	if !w.revision() {
+		return
+	}
+	for node, should := range e.Nodes {
+		if should {
+			w.nodes = append(w.nodes, node)
+		}
+	}
+	slices.Sort(w.nodes)
+	w.sit()
+	w.leave(s)
+	w.manage()
+	if s.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType {
+		if surge, unavailable := Fences(s, len(w.nodes)); surge > 0 {
+			w.surge(surge)
+		} else {
+			w.replace(unavailable)
+		}
+	}
+	w.progress()
+}
+
+// revision finds or makes the revision that pods should have, and reports whether there is one.
+func (w *spread) revision() bool {
+	h := history{kind: fleet.KindRevision, object: w.Object, target: w.Target, now: w.Now}
+	h.stamp(w.Sets)
+	at := w.Target.in(w.Sets)
+	runs := func(s *fleet.Set) bool {
+		return slices.ContainsFunc(w.Members, func(m Member) bool { return m.Slot.Goal == fleet.Run && of(m, s) })
+	}
+	reason := ""
+	switch {
+	case w.Hold != "" && (at < 0 || (w.Rollout.Target != w.Sets[at].ID && !runs(&w.Sets[at]))):
+		w.Notes = append(w.Notes, w.Hold)
+		at = slices.IndexFunc(w.Sets, func(s fleet.Set) bool { return s.ID == w.Rollout.Target })
+		if at < 0 {
+			return false
+		}
+	case at < 0:
+		w.Sets = append(w.Sets, h.create(w.Sets, &w.Rollout.Collisions))
+		at, reason = len(w.Sets)-1, reasonNew
+	case h.adopt(w.Sets, at):
+		reason = reasonFound
+	}
+	w.target = &w.Sets[at]
+	w.target.MinReady = w.spec.MinReadySeconds
+	if w.Rollout.Target != w.target.ID || reason != "" {
+		w.Rollout.Target, w.Rollout.Reason, w.Rollout.Progress = w.target.ID, cmp.Or(reason, reasonUpdated), w.Now
+	}
+	return true
+}
+
+// sit finds what each node has. A pod that has ended makes room for another, after a while when it failed.
+func (w *spread) sit() {
+	for _, m := range w.Members {
+		s := w.byNode[m.Slot.Node]
+		if s == nil {
+			s = &seat{}
+			w.byNode[m.Slot.Node] = s
+		}
+		switch {
+		case m.Slot.Goal != fleet.Run:
+			s.leaving = s.leaving || m.Report == nil || !m.Report.Terminal()
+		case m.Report != nil && m.Report.Terminal():
+			w.ended(s, m)
+		case of(m, w.target):
+			s.fresh = append(s.fresh, m)
+		default:
+			s.old = append(s.old, m)
+		}
+	}
+	for _, s := range w.byNode {
+		for _, list := range [][]Member{s.old, s.fresh} {
+			slices.SortFunc(list, func(a, b Member) int {
+				return cmp.Or(a.Slot.Created.Compare(b.Slot.Created), cmp.Compare(a.Slot.UID, b.Slot.UID))
+			})
+		}
+	}
+}
+
+// The wait before a pod that failed is replaced: Kubernetes' failedPodsBackoff.
+const (
+	firstWait = time.Second
+	lastWait  = 15 * time.Minute
+)
+
+// ended lets go of a pod that has ended: at once when it succeeded, after the backoff when it failed.
+func (w *spread) ended(s *seat, m Member) {
+	if m.Report.Status.Phase == corev1.PodFailed {
+		end := Ended(m.Report)
+		if due := end.Add(min(firstWait<<min(m.Slot.Tries, 10), lastWait)); w.Now.Before(due) {
+			w.WakeAt = fleet.Earliest(w.WakeAt, due)
+			s.leaving = true
+			return
+		}
+		if end.Sub(m.Slot.Created) < 2*lastWait { // otherwise it ran well enough to begin anew
+			s.tries = m.Slot.Tries + 1
+		}
+	}
+	w.drain(m)
+}
+
+// leave removes pods from nodes that should have none.
+func (w *spread) leave(s *appsv1.DaemonSet) {
+	surge, unavailable := Fences(s, len(w.nodes))
+	spare := len(w.Members)
+	if surge > 0 { // those that serve stay until enough others do
+		spare = w.availableOn(func(fleet.NodeName) bool { return true }) - (len(w.nodes) - int(unavailable))
+	}
+	for _, m := range w.Members {
+		if _, may := w.Nodes[m.Slot.Node]; may || m.Slot.Goal != fleet.Run {
+			continue
+		}
+		if w.available(m) {
+			if spare <= 0 {
+				continue
+			}
+			spare--
+		}
+		w.drain(m)
+	}
+}
+
+func (w *spread) availableOn(node func(fleet.NodeName) bool) int {
+	n := 0
+	for _, m := range w.Members {
+		if node(m.Slot.Node) && w.available(m) {
+			n++
+		}
+	}
+	return n
+}
+
+// manage gives every node a pod that has none, and takes what is too much of one kind: the oldest stays.
+func (w *spread) manage() {
+	for _, node := range w.nodes {
+		s := w.byNode[node]
+		if s == nil {
+			s = &seat{}
+			w.byNode[node] = s
+		}
+		for _, list := range []*[]Member{&s.old, &s.fresh} {
+			for len(*list) > 1 {
+				last := (*list)[len(*list)-1]
+				*list = (*list)[:len(*list)-1]
+				w.drain(last)
+			}
+		}
+		if len(s.old)+len(s.fresh) == 0 && !s.leaving {
+			w.Place = append(w.Place, Seat{Node: node, Set: w.target.ID, Tries: s.tries})
+		}
+	}
+}
+
+// replace updates without surge: what does not serve goes at once and counts, then as many that do as may be missing.
+func (w *spread) replace(unavailable int32) {
+	var missing int32
+	var candidates []Member
+	for _, node := range w.nodes {
+		s := w.byNode[node]
+		switch {
+		case len(s.fresh) > 0:
+			if len(s.old) > 0 { // left from an update with surge
+				w.drain(s.old[0])
+			}
+			if !w.available(s.fresh[0]) {
+				missing++
+			}
+		case len(s.old) == 0:
+			missing++
+		case !w.available(s.old[0]):
+			missing++
+			w.drain(s.old[0])
+		default:
+			candidates = append(candidates, s.old[0])
+		}
+	}
+	for _, m := range candidates {
+		if missing >= unavailable {
+			return
+		}
+		missing++
+		w.drain(m)
+	}
+}
+
+// surge updates by a new pod beside the old one, which goes when the new one serves.
+func (w *spread) surge(most int32) {
+	var beside int32
+	var candidates []fleet.NodeName
+	for _, node := range w.nodes {
+		s := w.byNode[node]
+		switch {
+		case len(s.old) == 0:
+		case len(s.fresh) > 0 && w.available(s.fresh[0]):
+			w.drain(s.old[0])
+		case len(s.fresh) > 0:
+			beside++
+		case !w.available(s.old[0]): // it does not serve: nothing is lost by replacing it
+			w.drain(s.old[0])
+		default:
+			candidates = append(candidates, node)
+		}
+	}
+	for _, node := range candidates {
+		if beside >= most {
+			return
+		}
+		beside++
+		w.Place = append(w.Place, Seat{Node: node, Set: w.target.ID})
+	}
+}
+
+// available reports whether a pod serves and will go on doing so.
+func (w *spread) available(m Member) bool {
+	if w.gone[m.Slot.UID] {
+		return false
+	}
+	c := Count([]Member{m}, time.Duration(w.spec.MinReadySeconds)*time.Second, w.Now)
+	w.WakeAt = fleet.Earliest(w.WakeAt, c.WakeAt)
+	return c.Available == 1
+}
+
+func (w *spread) drain(m Member) {
+	if !w.gone[m.Slot.UID] && m.Slot.Goal == fleet.Run {
+		w.gone[m.Slot.UID] = true
+		w.Drain = append(w.Drain, m.Slot.UID)
+	}
+}
+
+// progress says how far it is.
+func (w *spread) progress() {
+	updated, available := int32(len(w.Place)), int32(0)
+	done := true
+	for _, node := range w.nodes {
+		s := w.byNode[node]
+		if len(s.fresh) > 0 {
+			updated++
+			if w.available(s.fresh[0]) {
+				available++
+				done = done && len(s.old) == 0
+				continue
+			}
+		}
+		done = false
+	}
+	w.Done = done
+	last := &w.Rollout
+	if updated > last.Updated || available > last.Available {
+		last.Reason, last.Progress = reasonUpdated, w.Now
+	}
+	last.Updated, last.Available = updated, available
+	if done {
+		last.Reason, last.Good = reasonAvailable, w.target.ID
+	}
+	if last.Bad != (fleet.Bad{}) {
+		w.Notes = append(w.Notes, badNote(last.Bad))
+	}
+}
+
+// Ended is when the last container of a pod ended; the zero time when none says so.
+func Ended(p *fleet.PodReport) time.Time {
+	var last time.Time
+	for _, c := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
+		if t := c.State.Terminated; t != nil && t.FinishedAt.After(last) {
+			last = t.FinishedAt.Time
+		}
+	}
+	return last
+}
+
+// trimRevisions forgets revisions beyond the history limit that nothing refers to.
+func trimRevisions(sets []fleet.Set, r fleet.Rollout, members []Member, limit *int32) []fleet.Set {
+	var idle []fleet.Set
+	for _, set := range sets {
+		if set.ID != r.Target && set.ID != r.Current && set.ID != r.Good &&
+			!slices.ContainsFunc(members, func(m Member) bool { return of(m, &set) }) {
+			idle = append(idle, set)
+		}
+	}
+	gone := surplus(idle, limit)
+	sets = slices.DeleteFunc(sets, func(set fleet.Set) bool {
+		return slices.ContainsFunc(gone, func(old fleet.Set) bool { return old.ID == set.ID })
+	})
+	slices.SortFunc(sets, func(a, b fleet.Set) int { return a.ID.Compare(b.ID) })
+	return sets
+}

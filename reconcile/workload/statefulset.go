@@ -1,0 +1,342 @@
+package workload
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+// Ordered is the input and the outcome of a StatefulSet: Order changes Sets and Rollout in copies of its own.
+type Ordered struct {
+	Object  fleet.Object // the StatefulSet, with what operators asked for
+	Target  Target
+	Sets    []fleet.Set // its revisions
+	Rollout fleet.Rollout
+	Members []Member // all its pods, also those being removed
+	// Taken reports whether a pod of that ordinal exists or is being removed, whoever has it: its name is not free.
+	Taken    func(ordinal int32) bool
+	Hold     string // as Rolling has it
+	Rollback bool
+	Now      time.Time
+
+	Place  []Ordinal // pods to make, in order
+	Drain  []string  // UIDs of pods to remove
+	Done   bool      // all pods are there, of the revision they should have, and available
+	WakeAt time.Time
+	Notes  []string
+}
+
+// Ordinal is a pod of a StatefulSet and the revision to make it from.
+type Ordinal struct {
+	Index int32
+	Set   fleet.ObjectID
+}
+
+// Order does what the StatefulSet controller does at a sync (semantics section 6).
+func Order(o Ordered) Ordered {
+	o.Sets = slices.Clone(o.Sets)
+	s := o.Object.Value.(*appsv1.StatefulSet)
+	begin(&o.Rollout, o.Object, o.Now)
+	o.Rollout.Bad, o.Target = avoid(o.Rollout, o.Target, o.Object.Revision, o.Sets)
+	w := o.pass(s)
+	if o.late(w) {
+		o.Rollout.Bad, o.Target = avoid(o.Rollout, o.Target, o.Object.Revision, o.Sets)
+		o.pass(s)
+	}
+	o.Sets = trimRevisions(o.Sets, o.Rollout, o.Members, s.Spec.RevisionHistoryLimit)
+	return o
+}
+
+// begin makes the memory of a rollout that is not remembered.
+func begin(r *fleet.Rollout, object fleet.Object, now time.Time) {
+	if r.ID == (fleet.ObjectID{}) {
+		*r = fleet.Rollout{ID: object.ID, Progress: now}
+	}
+	r.Source = object.Source
+}
+
+// ordered is one look at a StatefulSet.
+type ordered struct {
+	*Ordered
+	spec            *appsv1.StatefulSetSpec
+	first, last     int32 // ordinals: last is one beyond
+	partition       int32 // pods from this ordinal on are updated
+	update, current *fleet.Set
+	pods            map[int32]Member
+	surplus         []Member // beyond the wanted ordinals, highest first
+	going           map[string]bool
+}
+
+func (o *Ordered) pass(s *appsv1.StatefulSet) *ordered {
+	o.Place, o.Drain, o.Notes, o.Done, o.WakeAt = nil, nil, nil, false, time.Time{}
+	w := &ordered{Ordered: o, spec: &s.Spec, pods: map[int32]Member{}, going: map[string]bool{}}
+	if s.Spec.Ordinals != nil {
+		w.first = s.Spec.Ordinals.Start
+	}
+	w.last = w.first + *s.Spec.Replicas
+	w.partition = w.first
+	if u := s.Spec.UpdateStrategy.RollingUpdate; u != nil && u.Partition != nil {
+		w.partition += *u.Partition
+	}
+	w.sort()
+	w.revisions()
+	if w.update == nil {
+		return w // it may not begin
+	}
+	if w.fill() && w.shrink() && s.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType {
+		w.roll()
+	}
+	w.progress()
+	return w
+}
+
+// sort puts each pod where it belongs. Of two that bear one name the older one stays.
+func (w *ordered) sort() {
+	members := slices.SortedFunc(slices.Values(w.Members), func(a, b Member) int {
+		return cmp.Or(a.Slot.Created.Compare(b.Slot.Created), cmp.Compare(a.Slot.UID, b.Slot.UID))
+	})
+	for _, m := range members {
+		if m.Slot.Goal != fleet.Run {
+			w.going[m.Slot.UID] = true
+		}
+		i := w.ordinal(m)
+		if i < w.first || i >= w.last {
+			w.surplus = append(w.surplus, m)
+			continue
+		}
+		before, double := w.pods[i]
+		switch {
+		case !double:
+			w.pods[i] = m
+		case w.going[before.Slot.UID]: // it has the name until it is gone
+		default:
+			w.drain(m)
+		}
+	}
+	slices.SortStableFunc(w.surplus, func(a, b Member) int { return -cmp.Compare(w.ordinal(a), w.ordinal(b)) })
+}
+
+// ordinal is a pod's; one without is beyond all others.
+func (w *ordered) ordinal(m Member) int32 {
+	if m.Slot.Index == nil {
+		return 1<<31 - 1
+	}
+	return *m.Slot.Index
+}
+
+// revisions finds or makes the revision to update to, and that which pods below the partition have.
+func (w *ordered) revisions() {
+	h := history{kind: fleet.KindRevision, object: w.Object, target: w.Target, now: w.Now}
+	h.stamp(w.Sets)
+	at := w.Target.in(w.Sets)
+	if w.Hold != "" && (at < 0 || (w.Rollout.Target != w.Sets[at].ID && !w.runs(&w.Sets[at]))) {
+		w.Notes = append(w.Notes, w.Hold)
+		at = slices.IndexFunc(w.Sets, func(s fleet.Set) bool { return s.ID == w.Rollout.Target })
+		if at < 0 {
+			return
+		}
+	}
+	reason := ""
+	switch {
+	case at < 0:
+		w.Sets = append(w.Sets, h.create(w.Sets, &w.Rollout.Collisions))
+		at, reason = len(w.Sets)-1, reasonNew
+	case h.adopt(w.Sets, at):
+		reason = reasonFound
+	}
+	w.update = &w.Sets[at]
+	w.update.MinReady = w.spec.MinReadySeconds
+	if w.Rollout.Target != w.update.ID || reason != "" {
+		w.Rollout.Target, w.Rollout.Reason, w.Rollout.Progress = w.update.ID, cmp.Or(reason, reasonUpdated), w.Now
+	}
+	if i := slices.IndexFunc(w.Sets, func(s fleet.Set) bool { return s.ID == w.Rollout.Current }); i >= 0 {
+		w.current = &w.Sets[i]
+		return
+	}
+	w.current = w.update
+	for i := range w.Sets { // the store was lost: what other pods have is what they had before
+		if s := &w.Sets[i]; s != w.update && w.runs(s) {
+			w.current = s
+		}
+	}
+	w.Rollout.Current = w.current.ID
+}
+
+// runs reports whether a pod of a revision should run.
+func (w *ordered) runs(s *fleet.Set) bool {
+	return slices.ContainsFunc(w.Members, func(m Member) bool { return m.Slot.Goal == fleet.Run && of(m, s) })
+}
+
+// of reports whether a pod is made from a set's template. Its label says so; a set that was stamped later has another stamp.
+func of(m Member, s *fleet.Set) bool { return m.Slot.Want == s.Want && m.Slot.Label == s.Label }
+
+// wanted is the revision that the pod of an ordinal is made from when it is made now.
+func (w *ordered) wanted(ordinal int32) *fleet.Set {
+	if w.spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType && ordinal < w.partition {
+		return w.current
+	}
+	return w.update
+}
+
+func (w *ordered) parallel() bool { return w.spec.PodManagementPolicy == appsv1.ParallelPodManagement }
+
+// fill makes what is missing and replaces what has ended, and reports whether the next may be looked at.
+func (w *ordered) fill() bool {
+	for i := w.first; i < w.last; i++ {
+		m, there := w.pods[i]
+		switch {
+		case !there && w.Taken(i):
+			w.Notes = append(w.Notes, fmt.Sprintf("pod %s-%d waits: another pod has its name", w.Object.ID.Name, i))
+		case !there:
+			w.Place = append(w.Place, Ordinal{Index: i, Set: w.wanted(i).ID})
+		case w.going[m.Slot.UID]:
+		case m.Report != nil && m.Report.Terminal():
+			w.drain(m)
+		case w.healthy(m):
+			continue
+		case !w.parallel() && w.stuck(m):
+			w.drain(m)
+		}
+		if !w.parallel() {
+			return false
+		}
+	}
+	return true
+}
+
+// stuck reports whether a pod is not well and of a revision that nobody wants any more. Kubernetes waits for such a pod until
+// somebody deletes it, even when a fix has been pushed; it is not serving, so nothing is lost by going on
+// (ARCHITECTURE.md, "A fix replaces what is stuck").
+func (w *ordered) stuck(m Member) bool {
+	return w.spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType && !of(m, w.wanted(w.ordinal(m)))
+}
+
+// shrink removes what is beyond the wanted ordinals from the highest down, and reports whether the update may go on.
+func (w *ordered) shrink() bool {
+	for _, m := range w.surplus {
+		switch {
+		case w.parallel():
+			w.drain(m)
+			continue
+		case w.going[m.Slot.UID]:
+			return false
+		case !w.healthy(m) && slices.ContainsFunc(w.surplus, func(x Member) bool { return w.ordinal(x) < w.ordinal(m) && !w.healthy(x) }):
+			w.Notes = append(w.Notes, fmt.Sprintf("pod %s stays until those before it are ready or gone", m.Slot.Pod.Name))
+			return false
+		}
+		w.drain(m)
+		return false
+	}
+	return true
+}
+
+// roll replaces one pod that is not of the update revision, from the highest ordinal down, once those above it are well.
+func (w *ordered) roll() {
+	for i := w.last - 1; i >= w.partition && i >= w.first; i-- {
+		m, there := w.pods[i]
+		if !there || w.going[m.Slot.UID] {
+			return
+		}
+		if !of(m, w.update) {
+			w.drain(m)
+			return
+		}
+		if !w.healthy(m) {
+			return
+		}
+	}
+}
+
+// healthy reports whether a pod is ready and has been for long enough.
+func (w *ordered) healthy(m Member) bool {
+	if w.going[m.Slot.UID] {
+		return false
+	}
+	c := Count([]Member{m}, time.Duration(w.spec.MinReadySeconds)*time.Second, w.Now)
+	w.WakeAt = fleet.Earliest(w.WakeAt, c.WakeAt)
+	return c.Available == 1
+}
+
+func (w *ordered) drain(m Member) {
+	if !w.going[m.Slot.UID] {
+		w.going[m.Slot.UID] = true
+		w.Drain = append(w.Drain, m.Slot.UID)
+	}
+}
+
+// progress says how far it is, and makes the update revision the current one when all pods have it.
+func (w *ordered) progress() {
+	var updated, available int32
+	settled := len(w.surplus) == 0
+	for _, p := range w.Place { // deciding again must see no progress
+		if p.Set == w.update.ID {
+			updated++
+		}
+	}
+	for i := w.first; i < w.last; i++ {
+		m, there := w.pods[i]
+		settled = settled && there && of(m, w.wanted(i))
+		if !there {
+			continue
+		}
+		if of(m, w.update) {
+			updated++
+		}
+		if w.healthy(m) {
+			available++
+		}
+	}
+	all := w.last - w.first
+	w.Done = settled && available == all
+	if updated == all && available == all && len(w.surplus) == 0 {
+		w.Rollout.Current = w.update.ID
+	}
+	last := &w.Rollout
+	if updated > last.Updated || available > last.Available {
+		last.Reason, last.Progress = reasonUpdated, w.Now
+	}
+	last.Updated, last.Available = updated, available
+	if w.Done {
+		last.Reason = reasonAvailable
+		if updated == all || last.Good == (fleet.ObjectID{}) {
+			last.Good = last.Current
+		}
+	}
+	if last.Bad != (fleet.Bad{}) {
+		w.Notes = append(w.Notes, badNote(last.Bad))
+	}
+}
+
+// defaultDeadline is how long a rollout of a kind without progressDeadlineSeconds may stand still before it is rolled back,
+// where that was opted for: what a Deployment has by default.
+const defaultDeadline = 600 * time.Second
+
+// late marks a rollout as bad that has stood still for too long, where a rollback was opted for and there is something to go
+// back to. It reports whether it did.
+func (o *Ordered) late(w *ordered) bool {
+	return w.update != nil && o.Rollback && !o.Done &&
+		standsStill(&o.Rollout, o.Object.Revision, o.Target, o.Sets, o.Now, &o.WakeAt, &o.Notes)
+}
+
+// standsStill marks a rollout as bad that has made no progress for the default deadline.
+func standsStill(r *fleet.Rollout, revision fleet.Revision, target Target, sets []fleet.Set, now time.Time, wakeAt *time.Time, notes *[]string) bool {
+	if r.Bad.Want == target.Want || r.Good == r.Target || r.Reason == reasonAvailable {
+		return false
+	}
+	deadline := r.Progress.Add(defaultDeadline)
+	if now.Before(deadline) {
+		*wakeAt = fleet.Earliest(*wakeAt, deadline)
+		return false
+	}
+	if !slices.ContainsFunc(sets, func(s fleet.Set) bool { return s.ID == r.Good }) {
+		*notes = append(*notes, "there is no earlier version that was good: it cannot be rolled back")
+		return false
+	}
+	r.Bad = fleet.Bad{Revision: revision, Want: target.Want, Since: now, Why: fmt.Sprintf("made no progress for %s", defaultDeadline)}
+	return true
+}
