@@ -48,7 +48,6 @@ func bare(spec *corev1.PodSpec, of func(*corev1.Container) corev1.ResourceList) 
 		if sidecar(c) {
 			add(sum, of(c))
 			add(sidecars, of(c))
-			raise(start, sidecars)
 			continue
 		}
 		then := corev1.ResourceList{}

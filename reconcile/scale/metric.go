@@ -180,9 +180,9 @@ func (t tally) ratio(p portion) float64 {
 	return float64(p.utilisation()) / float64(t.goal.utilisation)
 }
 
-// utilisation is in percent of the request.
+// utilisation is in whole percent of the request.
 func (p portion) utilisation() int32 {
-	return narrow(math.Floor(float64(p.used) * 100 / float64(p.request)))
+	return narrow(float64(p.used) * 100 / float64(p.request))
 }
 
 func (t tally) status(name corev1.ResourceName) autoscalingv2.MetricValueStatus {
@@ -230,5 +230,5 @@ func (t tally) propose(current int32, r rules) int32 {
 	return n
 }
 
-// narrow is the nearest number of 32 bits.
+// narrow cuts off what is no whole number, or has no room in 32 bits.
 func narrow(x float64) int32 { return int32(min(max(x, math.MinInt32), math.MaxInt32)) }
