@@ -154,7 +154,7 @@ func TestEveryKindIsApplied(t *testing.T) {
 		w.run()
 		after(time.Minute)
 		account := "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default}\nimagePullSecrets: [{name: logins}]\n"
-		if err := w.Apply(t.Context(), set(t, "/a", tree(claimed, claim, throwaway, account))); err != nil {
+		if err := w.Apply(t.Context(), set(t, "/a", tree(claimed, claim, class, account))); err != nil {
 			t.Fatal(err)
 		}
 		w.settled()

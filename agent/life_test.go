@@ -219,28 +219,32 @@ spec:
 const claim = `apiVersion: v1
 kind: PersistentVolumeClaim
 metadata: {name: data}
-spec: {accessModes: [ReadWriteOnce], storageClassName: throwaway, resources: {requests: {storage: 1Gi}}}
+spec: {accessModes: [ReadWriteOnce], storageClassName: fast, resources: {requests: {storage: 1Gi}}}
 `
 
-const throwaway = `apiVersion: storage.k8s.io/v1
+// throwaway is a claim whose volume goes with it.
+var throwaway = strings.Replace(claim, "{name: data}", `{name: data, annotations: {skerry.dev/prune: "true"}}`, 1)
+
+// class has a word on volumes that nobody heeds.
+const class = `apiVersion: storage.k8s.io/v1
 kind: StorageClass
-metadata: {name: throwaway}
+metadata: {name: fast}
 provisioner: skerry.dev/podman
 reclaimPolicy: Delete
 `
 
-// TestClaims: a pod waits for its claim, the volume outlives both, and goes only where a storage class said so when
-// it was made, and when no pod has it.
+// TestClaims: a pod waits for its claim, the volume outlives both, and goes only where the claim said so, and when no pod
+// has it. A storage class has no say.
 func TestClaims(t *testing.T) {
 	for name, c := range map[string]struct {
-		class string
+		claim string
 		left  bool
-	}{"kept": {"", true}, "deleted": {throwaway, false}} {
+	}{"kept": {claim, true}, "deleted": {throwaway, false}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
 				w.mayEmpty = true
-				w.repo.push("r1", tree(claimed, c.class))
+				w.repo.push("r1", tree(claimed, class))
 				w.run()
 				after(5 * time.Second)
 				if s := w.status(); w.ready("db") || !strings.Contains(s.Waiting[0].Text, "PersistentVolumeClaim default/data is not there") {
@@ -254,7 +258,7 @@ func TestClaims(t *testing.T) {
 					}
 					after(time.Minute)
 				}
-				step("r2", claimed, c.class, claim)
+				step("r2", claimed, class, c.claim)
 				if !w.ready("db") {
 					t.Fatalf("with its claim: %v", w.status().Waiting)
 				}
@@ -271,11 +275,36 @@ func TestClaims(t *testing.T) {
 	}
 }
 
+// TestClaimComesBackInTime: a removal that has not happened yet does not happen when the claim is there again, and no pod
+// begins in the midst of one.
+func TestClaimComesBackInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.mayEmpty = true
+		w.repo.push("r1", tree(claimed, throwaway))
+		w.run()
+		after(5 * time.Second)
+		release := w.machine.Stall("RemoveClaim", 1)
+		w.repo.push("r2", tree())
+		after(time.Minute)
+		if w.pod("db") != nil || w.machine.Calls("RemoveClaim") != 1 {
+			t.Fatalf("%d calls to remove it, the pod is %v", w.machine.Calls("RemoveClaim"), w.pod("db"))
+		}
+		w.repo.push("r3", tree(claimed, throwaway))
+		after(time.Minute)
+		release()
+		after(time.Minute)
+		if _, there := w.machine.Claim("default_data"); !there || !w.ready("db") || w.machine.Calls("RemoveClaim") != 1 {
+			t.Errorf("the volume is there: %v, after %d calls to remove it; %v", there, w.machine.Calls("RemoveClaim"), w.status().Waiting)
+		}
+	})
+}
+
 // TestUnreadSourceReclaimsNothing: what could not be read is not gone.
 func TestUnreadSourceReclaimsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.repo.push("r1", tree(claimed, throwaway, claim))
+		w.repo.push("r1", tree(claimed, throwaway))
 		w.run()
 		after(5 * time.Second)
 		w.repo.push("r2", tree("not: [yaml", "x: y", "kind: {"))
@@ -287,8 +316,23 @@ func TestUnreadSourceReclaimsNothing(t *testing.T) {
 		if _, there := w.machine.Claim("default_data"); !there {
 			t.Error("the volume is gone")
 		}
+		w.stop()
+		w.name = "home" // and back: what was said of the claim is still known, and so is that it is there
+		w.repo.push("r3", tree("x: y", throwaway))
+		w.run()
+		after(time.Minute)
+		if _, there := w.machine.Claim("default_data"); !there {
+			t.Error("the volume is gone with its pod, though its claim is there")
+		}
+		w.repo.push("r4", tree("x: y", account))
+		after(time.Minute)
+		if _, there := w.machine.Claim("default_data"); there {
+			t.Error("the volume is there, though its claim is gone and nobody uses it")
+		}
 	})
 }
+
+const account = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: default}\n"
 
 // TestDeadline: a pod's time is up, whatever it is doing.
 func TestDeadline(t *testing.T) {
@@ -358,7 +402,7 @@ func TestFailedPodSaysHow(t *testing.T) {
 func TestDeletedPodLeavesVolumesOfItsSource(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		w.repo.push("r1", tree(claimed, throwaway, claim))
+		w.repo.push("r1", tree(claimed, throwaway))
 		w.run()
 		after(5 * time.Second)
 		w.stop()

@@ -43,6 +43,7 @@ type worker struct {
 	runner   *apply.Runner
 	probers  *probers
 	pasts    *pasts
+	meter    meter
 	outcomes chan apply.Outcome
 	busy     map[string]underWay
 	attempts map[string]pod.Tries  // by UID
@@ -57,6 +58,7 @@ type worker struct {
 type underWay struct {
 	goal   fleet.Goal
 	want   fleet.Hash
+	claim  fleet.ClaimID // whose volume is being removed; zero for a pod's chain
 	cancel context.CancelFunc
 }
 
@@ -76,6 +78,7 @@ func (a *Agent) node(ctx context.Context) error {
 		Outcomes: w.outcomes, Makers: make(chan struct{}, makers),
 	}
 	w.pasts = newPasts(a.DataDir)
+	w.meter = meter{host: a.Host}
 	w.probers = newProbers(a.Prober, a.DataDir, a.nodeBell.ring, a.Log)
 	defer w.probers.wait()
 	defer w.finish()
@@ -183,7 +186,7 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	if err := w.pasts.forget(in.Host, in.Assignment.Slots); err != nil {
 		w.Log.Warn("what pods were before cannot be kept", "err", err)
 	}
-	w.cut(in.Assignment)
+	w.cut(in)
 	for _, chain := range plan.Chains {
 		if _, busy := w.busy[chain.UID]; !busy {
 			w.begin(ctx, in, chain)
@@ -196,7 +199,8 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	if err := w.say(ctx, plan.Report); err != nil {
 		return began.Add(fullLook), err
 	}
-	return fleet.Earliest(w.seenAt.Add(fullLook), plan.WakeAt), nil
+	next := fleet.Earliest(plan.WakeAt, w.meter.ask(plan.Measure, time.Now()))
+	return fleet.Earliest(w.seenAt.Add(fullLook), next), nil
 }
 
 func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
@@ -208,6 +212,9 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 	if err := w.lookIfNeeded(ctx); err != nil {
 		return reconcile.NodeInput{}, err
 	}
+	if err := w.meter.measure(ctx); err != nil {
+		w.Log.Warn("what containers use cannot be measured", "err", err)
+	}
 	desired := reconcile.WithClaims(*w.held.desired.Load(), assignment.Slots)
 	busy := make(map[string]bool, len(w.busy))
 	for uid := range w.busy {
@@ -215,7 +222,7 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 	}
 	return reconcile.NodeInput{
 		Node: w.Node, Assignment: assignment, Templates: w.templatesFor(assignment, desired), Desired: desired,
-		Host: w.seen, Health: w.probers.snapshot(), Past: w.pasts.all, Busy: busy, Attempts: w.attempts, Now: time.Now(),
+		Host: w.seen, Health: w.probers.snapshot(), Usage: w.meter.used, Past: w.pasts.all, Busy: busy, Attempts: w.attempts, Now: time.Now(),
 	}, nil
 }
 
@@ -292,15 +299,21 @@ func (w *worker) begin(ctx context.Context, in reconcile.NodeInput, chain fleet.
 		w.Log.Warn("what a pod was before cannot be kept", "pod", chain.Pod.String(), "err", err)
 	}
 	chainCtx, cancel := context.WithCancel(ctx)
-	w.busy[chain.UID] = underWay{goal: chain.Goal, want: work.Slot.Want, cancel: cancel}
+	w.busy[chain.UID] = underWay{goal: chain.Goal, want: work.Slot.Want, claim: chain.Steps[0].Claim, cancel: cancel}
 	w.working.Store(chain.UID, struct{}{})
 	w.runner.Go(chainCtx, work)
 }
 
-// cut ends chains that start what should stop by now, or be something else: a pull can take long.
-func (w *worker) cut(assignment fleet.Assignment) {
-	for i := range assignment.Slots {
-		s := &assignment.Slots[i]
+// cut ends chains that start what should stop by now, or be something else: a pull can take long. What removes a volume
+// that is claimed again is ended, too, if it is not too late.
+func (w *worker) cut(in reconcile.NodeInput) {
+	for _, b := range w.busy {
+		if b.claim != (fleet.ClaimID{}) && !reconcile.MayGo(in.Assignment, in.Desired, b.claim) {
+			b.cancel()
+		}
+	}
+	for i := range in.Assignment.Slots {
+		s := &in.Assignment.Slots[i]
 		if b, busy := w.busy[s.UID]; busy && b.goal == fleet.Run && (s.Goal == fleet.Drain || s.Want != b.want) {
 			b.cancel()
 		}

@@ -25,6 +25,9 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		Node: a.Config.Node.Name, Version: a.Version, Podman: *a.podman.Load(), Epoch: in.Previous.Epoch,
 		Waiting: view.Waiting(), Workloads: view.Workloads(), Pods: view.Lines(),
 	}
+	for _, i := range view.Intents() {
+		s.Intents = append(s.Intents, api.Intent{Intent: i, Text: reconcile.IntentText(i)})
+	}
 	if s.Podman == "" {
 		s.Podman = "ok"
 	}
@@ -48,7 +51,9 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		s.Notes = append(s.Notes, fleet.Note{About: pull.Pod.Object(), Text: pullText(pull)})
 	}
 	slices.SortFunc(s.Notes, fleet.Note.Compare)
-	s.Notes = slices.Compact(s.Notes)
+	s.Notes = slices.DeleteFunc(slices.Compact(s.Notes), func(n fleet.Note) bool {
+		return slices.ContainsFunc(s.Intents, func(i api.Intent) bool { return i.Object == n.About && i.Text == n.Text })
+	})
 	return s, nil
 }
 

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -128,6 +130,16 @@ func (w *world) run() {
 	})
 	w.t.Cleanup(w.stop)
 }
+
+// loseStore removes what the store of a stopped agent kept.
+func (w *world) loseStore() {
+	w.t.Helper()
+	if err := os.Remove(filepath.Join(w.dir, "store.db")); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func replaceOnce(s, old, by string) string { return strings.Replace(s, old, by, 1) }
 
 func (w *world) status() api.Status {
 	w.t.Helper()

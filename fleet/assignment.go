@@ -72,8 +72,11 @@ type Rollout struct {
 	Current ObjectID `json:"current,omitzero"`
 	// Volatile are a StatefulSet's claim templates, with commas, whose volumes go when it is deleted.
 	Volatile string `json:"volatile,omitempty"`
-	Bad      Bad    `json:"bad,omitzero"`
-	Canary   Canary `json:"canary,omitzero"`
+	// Lowest and Beyond bound the ordinals of which a StatefulSet has had pods. Beyond is 0 when it has had none.
+	Lowest int64  `json:"lowest,omitempty"`
+	Beyond int64  `json:"beyond,omitempty"`
+	Bad    Bad    `json:"bad,omitzero"`
+	Canary Canary `json:"canary,omitzero"`
 }
 
 // Bad marks a revision that a workload was rolled back from. It holds until another revision comes.
@@ -125,8 +128,8 @@ type Assignment struct {
 	Scalers   []Scaler                `json:"scalers,omitempty"`
 	// Unclaimed are claims whose volumes go as soon as no pod uses them; Prunable are those that go, data and all, when they
 	// are desired no more. Both are in order.
-	Unclaimed []ClaimID `json:"unclaimed,omitempty"`
-	Prunable  []ClaimID `json:"prunable,omitempty"`
+	Unclaimed []Disposable `json:"unclaimed,omitempty"`
+	Prunable  []Disposable `json:"prunable,omitempty"`
 }
 
 // SlotOrder orders slots by pod, then by age, then by UID.

@@ -91,7 +91,6 @@ type ObservedClaim struct {
 	Claim      ClaimID
 	PodmanName string
 	Source     SourceName // that the claim came from
-	Reclaim    bool       // it goes with its claim
 	Size       string     // what the claim asked for
 	Created    time.Time
 }
@@ -110,6 +109,17 @@ func (id ClaimID) Compare(other ClaimID) int {
 // Object is the claim as an object.
 func (id ClaimID) Object() ObjectID {
 	return ObjectID{Kind: KindPersistentVolumeClaim, Namespace: id.Namespace, Name: id.Name}
+}
+
+// Disposable is a claim whose volume goes with it, data and all, and the source that has or had it.
+type Disposable struct {
+	Claim  ClaimID    `json:"claim"`
+	Source SourceName `json:"source"`
+}
+
+// Compare orders by claim.
+func (d Disposable) Compare(other Disposable) int {
+	return cmp.Or(d.Claim.Compare(other.Claim), cmp.Compare(d.Source, other.Source))
 }
 
 // Volumes are the contents that the agent wrote for one pod: volume name → content hash. A pod with an

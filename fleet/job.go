@@ -29,9 +29,9 @@ type Job struct {
 	// Done and Lost are completion indexes that succeeded, or failed for good, in order.
 	Done []int32 `json:"done,omitempty"`
 	Lost []int32 `json:"lost,omitempty"`
-	// Tries are the failures of each index that counted, where there is a limit per index.
+	// Tries are the failures of each index, where there is a limit per index.
 	Tries map[int32]Failures `json:"tries,omitempty"`
-	// Streak is how many failures there were since the last success, and LastFailure when the last was.
+	// Streak is how many failures there were since the last success, counted or ignored, and LastFailure when the last was.
 	Streak      int32     `json:"streak,omitempty"`
 	LastFailure time.Time `json:"lastFailure,omitzero"`
 
@@ -46,10 +46,11 @@ type Job struct {
 	Cleared bool `json:"cleared,omitempty"`
 }
 
-// Failures are how many there were, and when the last was.
+// Failures are how many there were that counted, how many in all, and when the last was.
 type Failures struct {
-	Count int32     `json:"count"`
-	Last  time.Time `json:"last"`
+	Count  int32     `json:"count,omitempty"`
+	Streak int32     `json:"streak"`
+	Last   time.Time `json:"last"`
 }
 
 // Cron is what the leader remembers of a CronJob.

@@ -31,9 +31,8 @@ const (
 
 // Labels on volumes in Podman that stand for PersistentVolumeClaims. A volume without LabelClaim is not ours.
 const (
-	LabelClaim     = "skerry.dev/claim"          // namespace/name
-	LabelReclaim   = "skerry.dev/reclaim-policy" // Retain or Delete
-	LabelClaimSize = "skerry.dev/size"           // what the claim asked for; nobody enforces it
+	LabelClaim     = "skerry.dev/claim" // namespace/name
+	LabelClaimSize = "skerry.dev/size"  // what the claim asked for; nobody enforces it
 )
 
 // LabelTemplateHash is the Kubernetes label on ReplicaSets of a Deployment and on their pods.

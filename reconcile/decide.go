@@ -8,6 +8,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
@@ -22,9 +23,9 @@ func decide(in FleetInput) *decider {
 	d := newDecider(in)
 	d.adopt()
 	d.release()
+	d.members = members(d.slots, d.reports)
 	d.intend()
 	d.autoscale()
-	d.members = members(d.slots, d.reports)
 	d.generations = generations(d.sortedSets(), d.members, d.in.Desired, d.in.Now)
 	for _, o := range d.inOrder() {
 		d.workload(o)
@@ -79,13 +80,14 @@ type decider struct {
 	jobs      map[fleet.ObjectID]*fleet.Job
 	crons     map[fleet.ObjectID]fleet.Cron
 	scalers   map[fleet.ObjectID]fleet.Scaler
-	unclaimed map[fleet.ClaimID]bool
-	prunable  []fleet.ClaimID
+	unclaimed map[fleet.ClaimID]fleet.SourceName
+	prunable  []fleet.Disposable
 
 	intents   map[fleet.ObjectID][]fleet.Intent
 	standings map[fleet.ObjectID]standing
 	next      map[fleet.ObjectID][]fleet.Hash // by set: templates its pods make room for
-	ledgers   map[string]*ledger              // by namespace: what quotas leave
+	scaling   map[fleet.ObjectID]autoscalingv2.HorizontalPodAutoscalerStatus
+	rules     *rules // nil until the first pod is made
 
 	dropped []fleet.Intent
 	notes   []fleet.Note
@@ -103,9 +105,9 @@ func newDecider(in FleetInput) *decider {
 		sets:     make(map[fleet.ObjectID]*fleet.Set, len(p.Sets)),
 		rollouts: make(map[fleet.ObjectID]fleet.Rollout, len(p.Rollouts)),
 		jobs:     make(map[fleet.ObjectID]*fleet.Job, len(p.Jobs)), crons: map[fleet.ObjectID]fleet.Cron{},
-		scalers: map[fleet.ObjectID]fleet.Scaler{}, unclaimed: map[fleet.ClaimID]bool{},
+		scalers: map[fleet.ObjectID]fleet.Scaler{}, unclaimed: map[fleet.ClaimID]fleet.SourceName{},
 		intents: map[fleet.ObjectID][]fleet.Intent{}, standings: map[fleet.ObjectID]standing{},
-		next: map[fleet.ObjectID][]fleet.Hash{}, ledgers: map[string]*ledger{},
+		next: map[fleet.ObjectID][]fleet.Hash{}, scaling: map[fleet.ObjectID]autoscalingv2.HorizontalPodAutoscalerStatus{},
 	}
 	for _, n := range in.Nodes {
 		d.exists[n.Name] = true
@@ -169,8 +171,7 @@ func (d *decider) decision() Decision {
 	for _, id := range slices.SortedFunc(maps.Keys(d.jobs), fleet.ObjectID.Compare) {
 		next.Jobs = append(next.Jobs, *d.jobs[id])
 	}
-	next.Unclaimed = slices.SortedFunc(maps.Keys(d.unclaimed), fleet.ClaimID.Compare)
-	next.Prunable = d.prunable
+	next.Unclaimed, next.Prunable = d.listUnclaimed(), d.prunable
 	slices.SortFunc(next.Slots, fleet.SlotOrder)
 	slices.SortFunc(d.notes, fleet.Note.Compare)
 	slices.SortFunc(d.dropped, fleet.Intent.Compare)

@@ -180,7 +180,7 @@ func (m *machine) want(d fleet.Desired) {
 }
 
 func (m *machine) input() FleetInput {
-	return FleetInput{Desired: m.desired, Nodes: []fleet.Node{alpha}, Reports: m.said, Previous: m.stored, Now: m.now}
+	return FleetInput{Desired: m.desired, Nodes: []fleet.Node{alpha}, Reports: m.said, Previous: m.stored, Templates: m.templates, Now: m.now}
 }
 
 func (m *machine) plan() NodePlan {

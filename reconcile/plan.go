@@ -15,7 +15,7 @@ import (
 // Plan says how a machine gets where the assignment wants it, and reports how its pods are. Pods of ours that
 // no slot names are reported and left alone: what becomes of them is for Decide to say.
 func Plan(in NodeInput) NodePlan {
-	p := planner{in: in, observed: map[string]*fleet.ObservedPod{}, ports: map[hostPort][]claim{}}
+	p := planner{in: in, observed: map[string]*fleet.ObservedPod{}, ports: map[hostPort][]claim{}, metered: metered(in.Desired)}
 	p.plan.Report = fleet.NodeReport{Node: in.Node.Name, Epoch: in.Assignment.Epoch, At: in.Now, Claims: in.Host.Claims}
 	for i := range in.Host.Pods {
 		p.observed[in.Host.Pods[i].UID] = &in.Host.Pods[i]
@@ -25,6 +25,9 @@ func Plan(in NodeInput) NodePlan {
 	p.claimPorts(slots)
 	slotted := make(map[string]bool, len(slots))
 	for i := range slots {
+		if slots[i].Counted && slots[i].Goal == fleet.Run && p.observed[slots[i].UID] == nil {
+			continue // it ended, and somebody removed it: nobody wants it to run once more
+		}
 		slotted[slots[i].UID] = true
 		p.pod(slots[i])
 	}
@@ -35,6 +38,7 @@ func Plan(in NodeInput) NodePlan {
 	}
 	p.leftovers(slotted)
 	p.reclaim(slots)
+	slices.Sort(p.plan.Measure)
 	slices.SortFunc(p.plan.Chains, func(a, b fleet.Chain) int {
 		return cmp.Or(cmp.Compare(order(a), order(b)), a.Pod.Compare(b.Pod), cmp.Compare(a.UID, b.UID))
 	})
@@ -56,8 +60,9 @@ func order(c fleet.Chain) int {
 type planner struct {
 	in       NodeInput
 	observed map[string]*fleet.ObservedPod
-	ports    map[hostPort][]claim // who has or gets a port of the host
-	late     int                  // pods of which something is waited out
+	ports    map[hostPort][]claim    // who has or gets a port of the host
+	late     int                     // pods of which something is waited out
+	metered  map[fleet.ObjectID]bool // workloads whose pods are measured
 	plan     NodePlan
 }
 
@@ -69,7 +74,7 @@ func (p *planner) pod(slot fleet.Slot) {
 		Place: placeOf(p.in.Node), Now: p.in.Now,
 	}
 	if in.Observed == nil && in.Spec != nil && slot.Goal == fleet.Run {
-		in.Blocked = p.blocked(slot, in.Spec)
+		in.Blocked = cmp.Or(p.blocked(slot, in.Spec), p.reclaiming(in.Spec))
 	}
 	for _, hash := range slot.Next {
 		if next := p.in.Templates[hash]; next != nil {
@@ -89,8 +94,31 @@ func (p *planner) pod(slot fleet.Slot) {
 		p.late++
 	}
 	if !result.Gone {
-		p.plan.Report.Pods = append(p.plan.Report.Pods, fleet.PodReport{Identity: slot.Identity, Status: result.Status})
+		p.plan.Report.Pods = append(p.plan.Report.Pods, fleet.PodReport{
+			Identity: slot.Identity, Status: result.Status, Usage: p.usage(slot, in.Observed),
+		})
 	}
+}
+
+// usage is what a pod's containers used of late, and has those measured that an autoscaler asks about.
+func (p *planner) usage(slot fleet.Slot, o *fleet.ObservedPod) []fleet.Usage {
+	if o == nil || slot.Goal != fleet.Run || !(p.metered[slot.Owner] || p.metered[slot.Controller]) {
+		return nil
+	}
+	var list []fleet.Usage
+	for i := range o.Containers {
+		c := &o.Containers[i]
+		if c.State != fleet.Running {
+			continue
+		}
+		p.plan.Measure = append(p.plan.Measure, c.ID)
+		if u, known := p.in.Usage[c.ID]; known {
+			u.Container = c.Name
+			list = append(list, u)
+		}
+	}
+	slices.SortFunc(list, func(a, b fleet.Usage) int { return cmp.Compare(a.Container, b.Container) })
+	return list
 }
 
 // placeOf is what pods can know of the node they are on.

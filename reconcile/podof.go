@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile/budget"
 )
 
 // PodOf is a slot's pod as Kubernetes would hold it, made from its defaulted template, with which it may share memory. It is
@@ -23,7 +24,7 @@ func PodOf(slot fleet.Slot, template *corev1.PodTemplateSpec) *corev1.Pod {
 	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Name: slot.Pod.Name, Namespace: slot.Pod.Namespace, UID: types.UID(slot.UID),
 		CreationTimestamp: metav1.Time{Time: slot.Created}, Labels: template.Labels, Annotations: template.Annotations,
-	}, Spec: template.Spec}
+	}, Spec: *budget.WithDefaults(&template.Spec, slot.Defaults)}
 	p.Spec.NodeName = string(slot.Node)
 	if slot.Stamp.Config != "" {
 		annotate(&p.ObjectMeta, fleet.AnnotationConfig, string(slot.Stamp.Config))

@@ -47,18 +47,20 @@ type NodeInput struct {
 	Templates  map[fleet.Hash]*corev1.PodTemplateSpec
 	Desired    fleet.Desired // for ConfigMaps, Secrets and claims
 	Host       fleet.Host
-	Health     map[string]pod.Health // what probes say, by Podman's ID of the container
-	Past       map[string]fleet.Past // by UID: what ran in sandboxes that are gone and have no successor yet
-	Busy       map[string]bool       // UIDs of pods with a chain under way
-	Attempts   map[string]pod.Tries  // by UID
+	Health     map[string]pod.Health  // what probes say, by Podman's ID of the container
+	Past       map[string]fleet.Past  // by UID: what ran in sandboxes that are gone and have no successor yet
+	Usage      map[string]fleet.Usage // by Podman's ID of the container: what it used of late
+	Busy       map[string]bool        // UIDs of pods with a chain under way
+	Attempts   map[string]pod.Tries   // by UID
 	Now        time.Time
 }
 
 // NodePlan is how a machine gets where it should be, and how it is.
 type NodePlan struct {
 	// Chains are in the order of their pods: those that make room first.
-	Chains []fleet.Chain
-	Probes []pod.Probe // that should be running now
-	Report fleet.NodeReport
-	WakeAt time.Time
+	Chains  []fleet.Chain
+	Probes  []pod.Probe // that should be running now
+	Measure []string    // Podman's IDs of containers whose use is asked for, in order
+	Report  fleet.NodeReport
+	WakeAt  time.Time
 }

@@ -88,7 +88,7 @@ func (d *decider) release() {
 			d.free(s.Pod)
 			return true
 		}
-		if s.Goal != fleet.Drain {
+		if s.Goal != fleet.Drain && !s.Counted {
 			return false
 		}
 		report, heard := d.nodes[s.Node]
@@ -197,6 +197,9 @@ func (d *decider) orphans() {
 			above = s.Controller
 		}
 		if _, wanted := d.in.Desired.Find(above); wanted {
+			if s.Owner.Kind == fleet.KindJob && s.Owner != above && d.jobs[s.Owner] == nil {
+				d.drain(s.UID) // its CronJob has forgotten that run
+			}
 			continue
 		}
 		if !d.in.Desired.Known(s.Source, above) {

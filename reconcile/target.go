@@ -33,18 +33,19 @@ func (d *decider) rollsBack(o fleet.Object) bool {
 // target is what a workload should run, by Git and by what operators asked for.
 func (d *decider) target(o fleet.Object, sets []fleet.Set) workload.Target {
 	t := workload.Target{Want: o.Hash, From: o.Revision}
+	if annotation(o, fleet.AnnotationRestartOnConfig) == "true" {
+		t.Stamp.Config = configOf(d.in.Desired, o)
+	}
 	if undo, ok := d.asked(o.ID, fleet.Undo); ok {
 		at := slices.IndexFunc(sets, func(s fleet.Set) bool { return s.Number == undo.Number || slices.Contains(s.Former, undo.Number) })
 		if at >= 0 {
-			return workload.Target{Want: sets[at].Want, Stamp: sets[at].Stamp, From: sets[at].From}
+			t = workload.Target{Want: sets[at].Want, Stamp: sets[at].Stamp, From: sets[at].From}
+		} else {
+			d.note(o.ID, "there is no revision %d to go back to: it runs what Git says", undo.Number)
 		}
-		d.note(o.ID, "there is no revision %d to go back to: it runs what Git says", undo.Number)
 	}
-	if restart, ok := d.asked(o.ID, fleet.Restart); ok {
+	if restart, ok := d.asked(o.ID, fleet.Restart); ok && restart.At.After(t.Stamp.Restarted) {
 		t.Stamp.Restarted = restart.At.UTC()
-	}
-	if annotation(o, fleet.AnnotationRestartOnConfig) == "true" {
-		t.Stamp.Config = configOf(d.in.Desired, o)
 	}
 	return t
 }

@@ -121,7 +121,7 @@ func (r *Rolling) fault(at int) string {
 	if g.Restarts > c.Restarts {
 		return fmt.Sprintf("a container of a new pod was restarted (%d times)", g.Restarts)
 	}
-	if reached := min(c.Reached, g.Replicas); min(g.Ready, g.Replicas) < reached {
+	if reached := min(c.Reached, g.Replicas); min(g.Ready, g.Replicas)+g.Silent < reached {
 		return fmt.Sprintf("%d of %d new pods that were ready still are", g.Ready, reached)
 	}
 	return ""

@@ -192,8 +192,11 @@ const (
 
 // ended lets go of a pod that has ended: at once when it succeeded, after the backoff when it failed.
 func (w *spread) ended(s *seat, m Member) {
-	if m.Report.Status.Phase == corev1.PodFailed {
+	if m.Report.Status.Phase == corev1.PodFailed && of(m, w.target) {
 		end := Ended(m.Report)
+		if end.IsZero() { // no container of it ever ran
+			end = m.Slot.Created
+		}
 		if due := end.Add(min(firstWait<<min(m.Slot.Tries, 10), lastWait)); w.Now.Before(due) {
 			w.WakeAt = fleet.Earliest(w.WakeAt, due)
 			s.leaving = true
@@ -344,7 +347,7 @@ func (w *spread) progress() {
 			updated++
 			if w.available(s.fresh[0]) {
 				available++
-				done = done && len(s.old) == 0
+				done = done && !slices.ContainsFunc(s.old, func(m Member) bool { return !w.gone[m.Slot.UID] })
 				continue
 			}
 		}

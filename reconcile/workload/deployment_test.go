@@ -122,6 +122,7 @@ func (w *world) roll() {
 	w.t.Helper()
 	in := workload.Rolling{
 		Object: fleet.Object{ID: webID, Source: "home", Revision: fleet.Revision("rev-" + w.hash), Value: w.d, Hash: w.hash},
+		Target: workload.Target{Want: w.hash, From: fleet.Revision("rev-" + w.hash)},
 		Sets:   w.r.Sets, Rollout: w.r.Rollout, Now: w.now, Taken: func(name string) bool { return w.taken[name] },
 	}
 	w.r = workload.Roll(in)

@@ -2,6 +2,7 @@ package workload
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -33,46 +34,50 @@ const (
 
 // Run does what the Job controller does at a sync (semantics section 7).
 func Run(w Work) Work {
-	w.Ledger.Done, w.Ledger.Lost = slices.Clone(w.Ledger.Done), slices.Clone(w.Ledger.Lost)
-	w.Ledger.Tries = cloneTries(w.Ledger.Tries)
+	l := &w.Ledger
+	l.Done, l.Lost, l.Tries = slices.Clone(l.Done), slices.Clone(l.Lost), maps.Clone(l.Tries)
+	w.shrink()
 	w.count()
-	if w.Ledger.Outcome == "" {
-		w.judge()
+	suspended := l.Spec.Suspend != nil && *l.Spec.Suspend
+	if l.Outcome == "" && l.Started.IsZero() && !suspended && w.Hold == "" {
+		l.Started = w.Now
 	}
-	switch l := &w.Ledger; {
+	w.judge(suspended)
+	switch {
 	case l.Outcome != "":
-		w.finish()
-	case l.Spec.Suspend != nil && *l.Spec.Suspend:
+	case suspended:
 		l.Started = time.Time{}
 		w.drainAll()
-	case w.Hold != "" && l.Started.IsZero():
+	case l.Started.IsZero():
 		w.Notes = append(w.Notes, w.Hold)
 	default:
-		if l.Started.IsZero() {
-			l.Started = w.Now
-			w.deadline()
-		}
 		w.size()
+	}
+	w.judge(suspended) // what is let go by now does not run any more
+	if l.Outcome != "" {
+		w.Place = nil
+		w.finish()
 	}
 	return w
 }
 
-func cloneTries(m map[int32]fleet.Failures) map[int32]fleet.Failures {
-	if m == nil {
-		return nil
+// shrink forgets indexes that an Indexed Job no longer has.
+func (w *Work) shrink() {
+	l := &w.Ledger
+	if !indexed(&l.Spec) {
+		return
 	}
-	c := make(map[int32]fleet.Failures, len(m))
-	for k, v := range m {
-		c[k] = v
-	}
-	return c
+	beyond := func(i int32) bool { return i >= *l.Spec.Completions }
+	l.Done, l.Lost = slices.DeleteFunc(l.Done, beyond), slices.DeleteFunc(l.Lost, beyond)
+	l.Succeeded = int32(len(l.Done))
 }
 
 func indexed(s *batchv1.JobSpec) bool {
 	return s.CompletionMode != nil && *s.CompletionMode == batchv1.IndexedCompletion
 }
 
-func ended(m Member) bool { return m.Report != nil && m.Report.Terminal() }
+// ended reports whether a pod has ended for good. One whose end was counted has, whether or not its node says so now.
+func ended(m Member) bool { return m.Slot.Counted || (m.Report != nil && m.Report.Terminal()) }
 
 // active reports whether a pod should run and has not ended.
 func active(m Member) bool { return m.Slot.Goal == fleet.Run && !ended(m) }
@@ -125,8 +130,6 @@ func (w *Work) failed(m Member) {
 	l := &w.Ledger
 	action, why := judgeFailure(l.Spec.PodFailurePolicy, m)
 	switch action {
-	case batchv1.PodFailurePolicyActionIgnore:
-		return
 	case batchv1.PodFailurePolicyActionFailJob:
 		l.Failed++
 		w.end(batchv1.JobFailed, batchv1.JobReasonPodFailurePolicy, why)
@@ -136,19 +139,36 @@ func (w *Work) failed(m Member) {
 	if at.IsZero() {
 		at = w.Now
 	}
-	l.Failed++
-	l.Streak++
-	l.LastFailure = at
-	if limit := l.Spec.BackoffLimitPerIndex; limit != nil && m.Slot.Index != nil {
-		i := *m.Slot.Index
-		if l.Tries == nil {
-			l.Tries = map[int32]fleet.Failures{}
-		}
-		l.Tries[i] = fleet.Failures{Count: l.Tries[i].Count + 1, Last: at}
-		if l.Tries[i].Count > *limit || action == batchv1.PodFailurePolicyActionFailIndex {
-			insert(&l.Lost, i)
-		}
+	ignored := action == batchv1.PodFailurePolicyActionIgnore
+	if !ignored {
+		l.Failed++
 	}
+	l.Streak++ // what does not count is waited out all the same
+	l.LastFailure = later(l.LastFailure, at)
+	limit := l.Spec.BackoffLimitPerIndex
+	if limit == nil || m.Slot.Index == nil {
+		return
+	}
+	if l.Tries == nil {
+		l.Tries = map[int32]fleet.Failures{}
+	}
+	i := *m.Slot.Index
+	tries := l.Tries[i]
+	tries.Streak, tries.Last = tries.Streak+1, later(tries.Last, at)
+	if !ignored {
+		tries.Count++
+	}
+	l.Tries[i] = tries
+	if tries.Count > *limit || action == batchv1.PodFailurePolicyActionFailIndex {
+		insert(&l.Lost, i)
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 // insert puts a number into a sorted list, and reports whether it was not in there.
@@ -167,28 +187,35 @@ func (w *Work) end(outcome batchv1.JobConditionType, reason, message string) {
 	}
 }
 
-// judge says whether the Job has ended, and how.
-func (w *Work) judge() {
+// judge says whether the Job has ended, and how. What ends it in failure goes before what completes it.
+func (w *Work) judge(suspended bool) {
 	l, s := &w.Ledger, &w.Ledger.Spec
-	if rule, met := successRule(s, l.Done); met {
-		w.end(batchv1.JobComplete, batchv1.JobReasonSuccessPolicy, "Matched rules at index "+rule)
+	if l.Outcome != "" {
 		return
 	}
-	w.deadline()
+	if !suspended {
+		w.deadline()
+	}
 	restarts, limit := w.restarts(), *s.BackoffLimit
 	total := int32(len(l.Done) + len(l.Lost))
+	rule, met := successRule(s, l.Done)
 	switch {
 	case l.Outcome != "":
-	case s.Completions != nil && l.Succeeded >= *s.Completions, s.Completions == nil && l.Succeeded > 0 && w.number(active) == 0:
-		w.end(batchv1.JobComplete, batchv1.JobReasonCompletionsReached, "Reached expected number of succeeded pods")
 	case l.Failed > limit, restarts > 0 && restarts >= limit:
 		w.end(batchv1.JobFailed, batchv1.JobReasonBackoffLimitExceeded, "Job has reached the specified backoff limit")
 	case s.MaxFailedIndexes != nil && int32(len(l.Lost)) > *s.MaxFailedIndexes:
 		w.end(batchv1.JobFailed, batchv1.JobReasonMaxFailedIndexesExceeded, "Job has exceeded the specified maximal number of failed indexes")
 	case len(l.Lost) > 0 && s.Completions != nil && total >= *s.Completions:
 		w.end(batchv1.JobFailed, batchv1.JobReasonFailedIndexes, "Job has failed indexes")
+	case met:
+		w.end(batchv1.JobComplete, batchv1.JobReasonSuccessPolicy, "Matched rules at index "+rule)
+	case s.Completions != nil && l.Succeeded >= *s.Completions, s.Completions == nil && l.Succeeded > 0 && w.number(w.stays) == 0:
+		w.end(batchv1.JobComplete, batchv1.JobReasonCompletionsReached, "Reached expected number of succeeded pods")
 	}
 }
+
+// stays reports whether a pod runs and is not let go by this decision.
+func (w *Work) stays(m Member) bool { return active(m) && !slices.Contains(w.Drain, m.Slot.UID) }
 
 // deadline ends a Job that has taken too long.
 func (w *Work) deadline() {
@@ -250,7 +277,7 @@ func (w *Work) finish() {
 // drainAll removes what runs; what has ended stays to be looked at.
 func (w *Work) drainAll() {
 	for _, m := range w.Members {
-		if active(m) {
+		if w.stays(m) {
 			w.Drain = append(w.Drain, m.Slot.UID)
 		}
 	}
@@ -335,7 +362,7 @@ func (w *Work) placeIndexes(missing int32) {
 		if busy[i] || !w.pending(i) {
 			continue
 		}
-		if tries := w.Ledger.Tries[i]; s.BackoffLimitPerIndex != nil && w.tooSoon(tries.Count, tries.Last) {
+		if tries := w.Ledger.Tries[i]; s.BackoffLimitPerIndex != nil && w.tooSoon(tries.Streak, tries.Last) {
 			continue
 		}
 		w.Place = append(w.Place, &i)

@@ -146,7 +146,7 @@ func TestMovingToAnotherSource(t *testing.T) {
 	w.push("v2")
 	w.settle(1)
 	in := workload.Rolling{
-		Object: fleet.Object{ID: webID, Source: "other", Revision: "rev-other", Value: w.d, Hash: "v2"}, Sets: w.r.Sets, Rollout: w.r.Rollout, Now: w.now,
+		Object: fleet.Object{ID: webID, Source: "other", Revision: "rev-other", Value: w.d, Hash: "v2"}, Target: workload.Target{Want: "v2", From: "rev-other"}, Sets: w.r.Sets, Rollout: w.r.Rollout, Now: w.now,
 		Taken: func(string) bool { return false },
 	}
 	for _, g := range workload.Roll(in).Sets {

@@ -195,7 +195,7 @@ func (w *ordered) fill() bool {
 		case !there:
 			w.Place = append(w.Place, Ordinal{Index: i, Set: w.wanted(i).ID})
 		case w.going[m.Slot.UID]:
-		case m.Report != nil && m.Report.Terminal():
+		case ended(m):
 			w.drain(m)
 		case w.healthy(m):
 			continue
@@ -213,6 +213,9 @@ func (w *ordered) fill() bool {
 // somebody deletes it, even when a fix has been pushed; it is not serving, so nothing is lost by going on
 // (ARCHITECTURE.md, "A fix replaces what is stuck").
 func (w *ordered) stuck(m Member) bool {
+	if _, ready := readySince(m); ready {
+		return false
+	}
 	return w.spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType && !of(m, w.wanted(w.ordinal(m)))
 }
 
@@ -220,12 +223,14 @@ func (w *ordered) stuck(m Member) bool {
 func (w *ordered) shrink() bool {
 	for _, m := range w.surplus {
 		switch {
-		case w.parallel():
+		case w.parallel(), ended(m): // what has ended is nobody's any more
 			w.drain(m)
 			continue
 		case w.going[m.Slot.UID]:
 			return false
-		case !w.healthy(m) && slices.ContainsFunc(w.surplus, func(x Member) bool { return w.ordinal(x) < w.ordinal(m) && !w.healthy(x) }):
+		case !w.healthy(m) && slices.ContainsFunc(w.surplus, func(x Member) bool {
+			return w.ordinal(x) < w.ordinal(m) && !w.healthy(x) && !ended(x)
+		}):
 			w.Notes = append(w.Notes, fmt.Sprintf("pod %s stays until those before it are ready or gone", m.Slot.Pod.Name))
 			return false
 		}

@@ -28,6 +28,7 @@ type Counts struct {
 	Active    int32 // pods that should run and have not ended
 	Ready     int32
 	Available int32
+	Silent    int32 // of the active ones those of which no node has said anything
 	Present   int32 // pods that may still run, also those being removed
 	// Restarts is how often the container of a pod that should run was restarted that was most often.
 	Restarts int32
@@ -48,6 +49,7 @@ func Count(members []Member, minReady time.Duration, now time.Time) Counts {
 		}
 		c.Active++
 		if m.Report == nil {
+			c.Silent++
 			continue
 		}
 		c.Restarts = max(c.Restarts, restarts(m))
