@@ -284,6 +284,17 @@ func TestClaimComesBackInTime(t *testing.T) {
 		w.repo.push("r1", tree(claimed, throwaway))
 		w.run()
 		after(5 * time.Second)
+		made := func() (at time.Time) {
+			host, err := w.machine.Look(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range host.Claims {
+				at = c.Created
+			}
+			return at
+		}
+		before := made()
 		release := w.machine.Stall("RemoveClaim", 1)
 		w.repo.push("r2", tree())
 		after(time.Minute)
@@ -294,8 +305,8 @@ func TestClaimComesBackInTime(t *testing.T) {
 		after(time.Minute)
 		release()
 		after(time.Minute)
-		if _, there := w.machine.Claim("default_data"); !there || !w.ready("db") || w.machine.Calls("RemoveClaim") != 1 {
-			t.Errorf("the volume is there: %v, after %d calls to remove it; %v", there, w.machine.Calls("RemoveClaim"), w.status().Waiting)
+		if now := made(); !now.Equal(before) || !w.ready("db") || w.machine.Calls("RemoveClaim") != 1 {
+			t.Errorf("the volume was made at %s, before at %s; %d calls to remove it; %v", now, before, w.machine.Calls("RemoveClaim"), w.status().Waiting)
 		}
 	})
 }

@@ -14,13 +14,14 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
-// claimDoc is a claim, of a class if one is named.
-func claimDoc(name, class string) string {
-	text := "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: " + name + "}\nspec:\n  accessModes: [ReadWriteOnce]\n  resources: {requests: {storage: 1Gi}}\n"
-	if class != "" {
-		text += "  storageClassName: " + class + "\n"
+// claimDoc is a claim of the class fast, which lets go of volumes if somebody listened to it, with an annotation on what
+// becomes of its own if prune is not empty.
+func claimDoc(name, prune string) string {
+	if prune != "" {
+		prune = ", annotations: {skerry.dev/prune: \"" + prune + "\"}"
 	}
-	return text
+	return "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: " + name + prune + "}\nspec:\n" +
+		"  accessModes: [ReadWriteOnce]\n  resources: {requests: {storage: 1Gi}}\n  storageClassName: fast\n"
 }
 
 // claimUser is a pod with a server that has a claim's volume on /data.
@@ -46,7 +47,7 @@ func (w *world) volumes() []string {
 	return names
 }
 
-// TestClaimsOutliveTheirPods: a claim's volume comes with the claim, and goes when its storage class says so or never.
+// TestClaimsOutliveTheirPods: a claim's volume comes with the claim, and goes when the claim says so or never.
 func TestClaimsOutliveTheirPods(t *testing.T) {
 	w := newWorld(t)
 	const fast = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: fast}\nprovisioner: skerry.dev/podman\nreclaimPolicy: Delete\n"
@@ -57,12 +58,12 @@ func TestClaimsOutliveTheirPods(t *testing.T) {
 	}
 	stranger := func() string { return w.podman.CLI(t, "volume", "inspect", "default_taken") }
 	strangerBefore := stranger()
-	w.write("taken.yaml", w.claimUser("taken", "taken", "")+"---\n"+claimDoc("taken", "fast"))
+	w.write("taken.yaml", w.claimUser("taken", "taken", "")+"---\n"+claimDoc("taken", "true"))
 	w.write("fast.yaml", fast)
 	w.write("first.yaml", w.claimUser("first", "data", "  - {name: bin, image: "+w.image+", command: [/skerry-test, sleep], volumeMounts: [{name: v, mountPath: /bin}]}\n"))
 	w.write("second.yaml", strings.Replace(w.claimUser("second", "data", ""), "claimName: data", "claimName: data, readOnly: true", 1))
 	for _, name := range []string{"temp", "brief"} {
-		w.write(name+"-claim.yaml", claimDoc(name, "fast"))
+		w.write(name+"-claim.yaml", claimDoc(name, "true"))
 		w.write(name+"-pod.yaml", w.claimUser(name, name, ""))
 	}
 	w.commit("pods, and not all of their claims")
@@ -133,7 +134,7 @@ func TestClaimsOutliveTheirPods(t *testing.T) {
 			}
 		}
 	})
-	t.Run("it outlives its pods, unless its class had said otherwise", func(t *testing.T) {
+	t.Run("it outlives its pods, unless the claim had said otherwise", func(t *testing.T) {
 		for _, name := range []string{"first.yaml", "second.yaml", "temp-pod.yaml", "fast.yaml"} {
 			w.remove(name)
 		}

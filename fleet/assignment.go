@@ -120,6 +120,7 @@ type Advice struct {
 type Assignment struct {
 	Epoch     uint64                  `json:"epoch"` // grows with each commit
 	Revisions map[SourceName]Revision `json:"revisions,omitempty"`
+	Heard     []NodeName              `json:"heard,omitempty"` // nodes that have ever reported, in order
 	Slots     []Slot                  `json:"slots,omitempty"`
 	Sets      []Set                   `json:"sets,omitempty"`
 	Rollouts  []Rollout               `json:"rollouts,omitempty"`

@@ -34,6 +34,7 @@ type Job struct {
 	// Streak is how many failures there were since the last success, counted or ignored, and LastFailure when the last was.
 	Streak      int32     `json:"streak,omitempty"`
 	LastFailure time.Time `json:"lastFailure,omitzero"`
+	LastSuccess time.Time `json:"lastSuccess,omitzero"`
 
 	// Outcome is empty while it runs, Complete or Failed as soon as it is known how it ends. Reason and Message
 	// are those of the condition, as Kubernetes has them. Finished is when no pod of it ran any more.
@@ -59,6 +60,5 @@ type Cron struct {
 	Source  SourceName `json:"source"`
 	Created time.Time  `json:"created"`          // when it was first seen
 	Last    time.Time  `json:"last,omitzero"`    // the newest scheduled minute that was run
-	Skipped time.Time  `json:"skipped,omitzero"` // the newest that was due and not run, too late or forbidden
 	Success time.Time  `json:"success,omitzero"` // when a run last ended well
 }

@@ -28,11 +28,11 @@ func (d *decider) abandon() {
 		}
 	}
 	for id, j := range d.jobs {
-		above := id
+		above, source := id, j.Source
 		if j.Owner != (fleet.ObjectID{}) {
-			above = j.Owner
+			above, source = j.Owner, d.crons[j.Owner].Source
 		}
-		if d.gone(j.Source, above) {
+		if d.gone(source, above) {
 			delete(d.jobs, id)
 		}
 	}

@@ -45,6 +45,16 @@ func (d *decider) rule() *rules {
 	if len(r.ledgers) == 0 {
 		return r
 	}
+	for id, set := range d.sets { // what has no object of its own counts, too
+		if set.Owner != (fleet.ObjectID{}) && id.Kind == fleet.KindReplicaSet {
+			r.ledgers[id.Namespace].Add(budget.ObjectCharge(id.Kind, nil))
+		}
+	}
+	for id, j := range d.jobs {
+		if j.Owner != (fleet.ObjectID{}) {
+			r.ledgers[id.Namespace].Add(budget.ObjectCharge(id.Kind, nil))
+		}
+	}
 	for i := range d.slots {
 		s := &d.slots[i]
 		ledger := r.ledgers[s.Pod.Namespace]

@@ -47,7 +47,7 @@ func (d *decider) autoscale() {
 			d.drop(i)
 		} else if memory.Replicas > 0 && replicas > 0 {
 			replicas = memory.Replicas
-		} else if found := d.found(target); found > 0 && replicas > 0 {
+		} else if found := d.has(target); found > 0 && replicas > 0 {
 			replicas = found
 		}
 		out := scale.Scale(scale.Input{Scaler: hpa, Memory: memory, Replicas: replicas, Pods: d.measured(target), Now: d.in.Now})
@@ -63,8 +63,8 @@ func (d *decider) autoscale() {
 	d.in.Desired = Effective(d.in.Desired, nil, sorted(d.scalers))
 }
 
-// found is how many pods a target is found to have: the store was lost, or the autoscaler is new.
-func (d *decider) found(target fleet.ObjectID) int32 {
+// has is how many pods a target is found to have: the store was lost, or the autoscaler is new.
+func (d *decider) has(target fleet.ObjectID) int32 {
 	var n int32
 	if target.Kind == fleet.KindDeployment {
 		for _, set := range d.setsOf(target) {

@@ -12,7 +12,7 @@ import (
 func (d *decider) barePod(o fleet.Object) {
 	id := fleet.PodID{Namespace: o.ID.Namespace, Name: o.ID.Name}
 	shape := fleet.ShapeOf(o.Template)
-	members := d.members[o.ID]
+	members, hold := d.members[o.ID], d.hold(o)
 	for _, m := range members {
 		s := &d.slots[d.at[m.Slot.UID]]
 		switch {
@@ -23,6 +23,8 @@ func (d *decider) barePod(o fleet.Object) {
 			d.stands(o.ID, upToDate(o.Hash)(m), fleet.Rollout{})
 		case s.Want == o.Hash || s.Shape == shape:
 			s.Want, s.From, s.Source = o.Hash, o.Revision, o.Source
+		case hold != "":
+			d.note(o.ID, "%s", hold)
 		default:
 			d.drain(s.UID, o.Hash)
 		}
@@ -35,7 +37,7 @@ func (d *decider) barePod(o fleet.Object) {
 		d.note(o.ID, "the name is used by a pod of %s: this one waits until that is gone", d.slots[at].Owner)
 		return
 	}
-	if hold := d.hold(o); hold != "" {
+	if hold != "" {
 		d.note(o.ID, "%s", hold)
 		return
 	}

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -14,6 +15,17 @@ import (
 // by persistentVolumeClaimRetentionPolicy. What was said is remembered while it is in Git, because it has to be known when it
 // no longer is. If the memory is lost, the volumes stay.
 
+// MayGo reports whether an assignment gives a claim's volume up, and nothing that was read since speaks against it.
+func MayGo(assignment fleet.Assignment, desired fleet.Desired, claim fleet.ClaimID) bool {
+	at := slices.IndexFunc(assignment.Unclaimed, func(u fleet.Disposable) bool { return u.Claim == claim })
+	if at < 0 {
+		return false
+	}
+	source := assignment.Unclaimed[at].Source
+	_, wanted := desired.Find(claim.Object())
+	return !wanted && desired.Known(source, claim.Object()) && !desired.Abandoned[source]
+}
+
 func claimTemplates(v *appsv1.StatefulSet) []string {
 	var names []string
 	for i := range v.Spec.VolumeClaimTemplates {
@@ -22,12 +34,11 @@ func claimTemplates(v *appsv1.StatefulSet) []string {
 	return names
 }
 
-// unclaim lists claims whose volumes go because their StatefulSet was scaled down, and says which would go with it: names of
-// claim templates, with commas.
-func (d *decider) unclaim(id fleet.ObjectID, v *appsv1.StatefulSet) string {
-	templates := claimTemplates(v)
-	var volatile []string
+// retain decides what becomes of the claims of a desired StatefulSet, and remembers what will become of them when it is
+// desired no more.
+func (d *decider) retain(o fleet.Object, v *appsv1.StatefulSet, r *fleet.Rollout) {
 	policy := v.Spec.PersistentVolumeClaimRetentionPolicy
+	var volatile []string
 	for i := range v.Spec.VolumeClaimTemplates {
 		t := &v.Spec.VolumeClaimTemplates[i]
 		if t.Annotations[fleet.AnnotationPrune] == "true" ||
@@ -35,91 +46,165 @@ func (d *decider) unclaim(id fleet.ObjectID, v *appsv1.StatefulSet) string {
 			volatile = append(volatile, t.Name)
 		}
 	}
-	if policy != nil && policy.WhenScaled == appsv1.DeletePersistentVolumeClaimRetentionPolicyType {
-		first := int32(0)
-		if v.Spec.Ordinals != nil {
-			first = v.Spec.Ordinals.Start
+	r.Volatile = strings.Join(volatile, ",")
+	had := d.ordinals(o.ID)
+	for ordinal := range had {
+		if r.Beyond == 0 {
+			r.Lowest = ordinal
 		}
-		d.eachClaim(id, templates, func(claim fleet.ClaimID, ordinal int32) {
-			if ordinal < first || ordinal >= first+*v.Spec.Replicas {
-				d.unclaimed[claim] = true
-			}
-		})
+		r.Lowest, r.Beyond = min(r.Lowest, ordinal), max(r.Beyond, ordinal+1)
 	}
-	return strings.Join(volatile, ",")
+	if policy == nil || policy.WhenScaled != appsv1.DeletePersistentVolumeClaimRetentionPolicyType {
+		return
+	}
+	// Only what this very scaling down lets go of: volumes that were kept before are kept.
+	d.eachClaim(o.ID, claimTemplates(v), func(claim fleet.ClaimID, ordinal int64) {
+		if !within(v, ordinal) && (had[ordinal] || d.goes(claim)) {
+			d.unclaimed[claim] = o.Source
+		}
+	})
 }
 
-// eachClaim calls f for each volume that a StatefulSet's claim templates made and that still exists.
-func (d *decider) eachClaim(owner fleet.ObjectID, templates []string, f func(claim fleet.ClaimID, ordinal int32)) {
+// within reports whether a StatefulSet wants a pod of that ordinal.
+func within(v *appsv1.StatefulSet, ordinal int64) bool {
+	first := int64(0)
+	if v.Spec.Ordinals != nil {
+		first = int64(v.Spec.Ordinals.Start)
+	}
+	return ordinal >= first && ordinal < first+int64(*v.Spec.Replicas)
+}
+
+// ordinals are those of which a StatefulSet has a pod, or had one until now.
+func (d *decider) ordinals(owner fleet.ObjectID) map[int64]bool {
+	had := map[int64]bool{}
+	for _, slots := range [][]fleet.Slot{d.in.Previous.Slots, d.slots} {
+		for i := range slots {
+			if s := &slots[i]; s.Owner == owner && s.Index != nil {
+				had[int64(*s.Index)] = true
+			}
+		}
+	}
+	return had
+}
+
+// goes reports whether it was decided before that a claim's volume goes.
+func (d *decider) goes(claim fleet.ClaimID) bool {
+	return slices.ContainsFunc(d.in.Previous.Unclaimed, func(u fleet.Disposable) bool { return u.Claim == claim })
+}
+
+// volumes are the claims that have one. Before a node has reported they are those that were to go when one had.
+func (d *decider) volumes() []fleet.ClaimID {
+	var list []fleet.ClaimID
 	for i := range d.in.Reports {
 		for _, c := range d.in.Reports[i].Claims {
-			if c.Claim.Namespace != owner.Namespace {
-				continue
-			}
-			if _, own := d.in.Desired.Find(c.Claim.Object()); own { // the claim has an object of its own
-				continue
-			}
-			for _, t := range templates {
-				if ordinal, is := ordinalOf(c.Claim.Name, t+"-"+owner.Name+"-"); is {
-					f(c.Claim, ordinal)
-				}
+			list = append(list, c.Claim)
+		}
+	}
+	if len(d.in.Reports) == 0 {
+		for _, u := range d.in.Previous.Unclaimed {
+			list = append(list, u.Claim)
+		}
+	}
+	return list
+}
+
+// eachClaim calls f for each volume that a StatefulSet's claim templates made and that still exists. One whose claim has an
+// object of its own is that object's, and one that another StatefulSet may have made is left out.
+func (d *decider) eachClaim(owner fleet.ObjectID, templates []string, f func(claim fleet.ClaimID, ordinal int64)) {
+	for _, claim := range d.volumes() {
+		_, own := d.in.Desired.Find(claim.Object())
+		_, held := d.in.Desired.Held[claim.Object()]
+		if claim.Namespace != owner.Namespace || own || held || d.templated(claim, owner) {
+			continue
+		}
+		for _, t := range templates {
+			if ordinal, is := ordinalOf(claim.Name, t, owner.Name); is {
+				f(claim, ordinal)
 			}
 		}
 	}
 }
 
-// ordinalOf is the number behind a prefix, without leading zeros or signs.
-func ordinalOf(name, prefix string) (int32, bool) {
-	text, ok := strings.CutPrefix(name, prefix)
-	if !ok || text == "" || (len(text) > 1 && text[0] == '0') || len(text) > 9 {
+// templated reports whether a claim's name is one that a desired StatefulSet other than but gives.
+func (d *decider) templated(claim fleet.ClaimID, but fleet.ObjectID) bool {
+	for o, v := range fleet.Each[*appsv1.StatefulSet](d.in.Desired) {
+		if o.ID == but || o.ID.Namespace != claim.Namespace {
+			continue
+		}
+		for _, t := range claimTemplates(v) {
+			if _, is := ordinalOf(claim.Name, t, o.ID.Name); is {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ordinalOf is the number in the name of a claim that a StatefulSet's template made, without leading zeros or signs.
+func ordinalOf(name, template, set string) (int64, bool) {
+	text, ok := strings.CutPrefix(name, template+"-"+set+"-")
+	if !ok || text == "" || (len(text) > 1 && text[0] == '0') || len(text) > 10 {
 		return 0, false
 	}
-	var n int32
+	var n int64
 	for _, c := range text {
 		if c < '0' || c > '9' {
 			return 0, false
 		}
-		n = n*10 + c - '0'
+		n = n*10 + int64(c-'0')
 	}
 	return n, true
 }
 
-// abandonVolatile lists the claims that go with a StatefulSet that is desired no more, and reports whether any is left.
+// abandonVolatile lists the claims that go with a StatefulSet that is desired no more, and reports whether it must be
+// remembered for their sake.
 func (d *decider) abandonVolatile(r fleet.Rollout) bool {
 	if r.Volatile == "" || d.in.Desired.Abandoned[r.Source] {
 		return false
 	}
-	left := false
-	d.eachClaim(r.ID, strings.Split(r.Volatile, ","), func(claim fleet.ClaimID, _ int32) {
-		d.unclaimed[claim], left = true, true
+	left := len(d.in.Reports) == 0 || len(d.members[r.ID]) > 0 // there may be volumes that nobody has seen yet
+	d.eachClaim(r.ID, strings.Split(r.Volatile, ","), func(claim fleet.ClaimID, ordinal int64) {
+		if ordinal >= r.Lowest && ordinal < r.Beyond {
+			d.unclaimed[claim], left = r.Source, true
+		}
 	})
 	return left
 }
 
-// claims remembers which claims go with their data, and lists those that are gone from the sources.
+// claims remembers which claims go with their data, and lists those that are gone from the sources. Where a claim came from
+// is remembered, too: its volume says only where it came from when it was made.
 func (d *decider) claims() {
-	exists := map[fleet.ClaimID]fleet.SourceName{}
-	for i := range d.in.Reports {
-		for _, c := range d.in.Reports[i].Claims {
-			exists[c.Claim] = c.Source
-		}
-	}
 	for o, claim := range fleet.Each[*corev1.PersistentVolumeClaim](d.in.Desired) {
 		if claim.Annotations[fleet.AnnotationPrune] == "true" {
-			d.prunable = append(d.prunable, fleet.ClaimID{Namespace: o.ID.Namespace, Name: o.ID.Name})
+			id := fleet.ClaimID{Namespace: o.ID.Namespace, Name: o.ID.Name}
+			d.prunable = append(d.prunable, fleet.Disposable{Claim: id, Source: o.Source})
 		}
 	}
-	for _, id := range d.in.Previous.Prunable {
-		source, there := exists[id]
-		if _, wanted := d.in.Desired.Find(id.Object()); wanted || (!there && len(d.in.Reports) > 0) {
+	exists := map[fleet.ClaimID]bool{}
+	for _, claim := range d.volumes() {
+		exists[claim] = true
+	}
+	for _, p := range d.in.Previous.Prunable {
+		there := exists[p.Claim]
+		if _, wanted := d.in.Desired.Find(p.Claim.Object()); wanted || (!there && len(d.in.Reports) > 0) {
 			continue
 		}
-		d.prunable = append(d.prunable, id)
-		if there && d.gone(source, id.Object()) && !d.in.Desired.Abandoned[source] {
-			d.unclaimed[id] = true
+		d.prunable = append(d.prunable, p)
+		if there && d.gone(p.Source, p.Claim.Object()) && !d.in.Desired.Abandoned[p.Source] && !d.templated(p.Claim, fleet.ObjectID{}) {
+			d.unclaimed[p.Claim] = p.Source
 		}
 	}
-	slices.SortFunc(d.prunable, fleet.ClaimID.Compare)
+	slices.SortFunc(d.prunable, fleet.Disposable.Compare)
+}
+
+// listUnclaimed are the claims whose volumes go, in order.
+func (d *decider) listUnclaimed() []fleet.Disposable {
+	var list []fleet.Disposable
+	for claim, source := range d.unclaimed {
+		list = append(list, fleet.Disposable{Claim: claim, Source: source})
+	}
+	slices.SortFunc(list, fleet.Disposable.Compare)
+	return list
 }
 
 // WithClaims is what is desired with the claims that StatefulSets make for their pods, unless claims of those names are
@@ -152,7 +237,7 @@ func WithClaims(desired fleet.Desired, slots []fleet.Slot) fleet.Desired {
 		return desired
 	}
 	desired.Objects = slices.Concat(desired.Objects, made)
-	slices.SortFunc(desired.Objects, func(a, b fleet.Object) int { return a.ID.Compare(b.ID) })
+	slices.SortFunc(desired.Objects, func(a, b fleet.Object) int { return cmp.Or(a.ID.Compare(b.ID), cmp.Compare(a.Source, b.Source)) })
 	desired.Objects = slices.CompactFunc(desired.Objects, func(a, b fleet.Object) bool { return a.ID == b.ID })
 	return desired
 }

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"reflect"
@@ -11,6 +12,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/reconcile/workload"
@@ -21,9 +23,10 @@ func Decide(in FleetInput) Decision { return decide(in).decision() }
 
 func decide(in FleetInput) *decider {
 	d := newDecider(in)
+	d.hear()
 	d.adopt()
 	d.release()
-	d.members = members(d.slots, d.reports)
+	d.index()
 	d.intend()
 	d.autoscale()
 	d.generations = generations(d.sortedSets(), d.members, d.in.Desired, d.in.Now)
@@ -66,14 +69,19 @@ type decider struct {
 	reports map[string]*fleet.PodReport // by UID
 	nodes   map[fleet.NodeName]*fleet.NodeReport
 	exists  map[fleet.NodeName]bool
+	heard   []fleet.NodeName // that have ever reported, in order
 
 	slots []fleet.Slot
 	at    map[string]int      // index into slots by UID
 	names map[fleet.PodID]int // how many slots have it
 
-	// As it was before anything was decided: by owner, and the ReplicaSets of each Deployment.
+	// As it was before anything was decided: pods by owner, the ReplicaSets of each Deployment, IDs of sets by owner, and of
+	// Jobs of CronJobs that only their pods tell of.
 	members     map[fleet.ObjectID][]workload.Member
 	generations map[fleet.ObjectID][]workload.Generation
+	owned       map[fleet.ObjectID][]fleet.ObjectID
+	found       map[fleet.ObjectID][]fleet.ObjectID
+	runs        map[fleet.ObjectID][]fleet.ObjectID // IDs of Jobs by CronJob, some of them forgotten
 
 	sets      map[fleet.ObjectID]*fleet.Set
 	rollouts  map[fleet.ObjectID]fleet.Rollout
@@ -83,6 +91,7 @@ type decider struct {
 	unclaimed map[fleet.ClaimID]fleet.SourceName
 	prunable  []fleet.Disposable
 
+	ran       map[fleet.ObjectID]bool // Jobs that were decided on
 	intents   map[fleet.ObjectID][]fleet.Intent
 	standings map[fleet.ObjectID]standing
 	next      map[fleet.ObjectID][]fleet.Hash // by set: templates its pods make room for
@@ -97,6 +106,7 @@ type decider struct {
 func newDecider(in FleetInput) *decider {
 	local := in.Now
 	in.Now = in.Now.UTC().Round(0)
+	in.Nodes = slices.SortedFunc(slices.Values(in.Nodes), func(a, b fleet.Node) int { return cmp.Compare(a.Name, b.Name) })
 	p := in.Previous
 	d := &decider{
 		in: in, local: local, epoch: p.Epoch + 1,
@@ -106,7 +116,7 @@ func newDecider(in FleetInput) *decider {
 		rollouts: make(map[fleet.ObjectID]fleet.Rollout, len(p.Rollouts)),
 		jobs:     make(map[fleet.ObjectID]*fleet.Job, len(p.Jobs)), crons: map[fleet.ObjectID]fleet.Cron{},
 		scalers: map[fleet.ObjectID]fleet.Scaler{}, unclaimed: map[fleet.ClaimID]fleet.SourceName{},
-		intents: map[fleet.ObjectID][]fleet.Intent{}, standings: map[fleet.ObjectID]standing{},
+		ran: map[fleet.ObjectID]bool{}, intents: map[fleet.ObjectID][]fleet.Intent{}, standings: map[fleet.ObjectID]standing{},
 		next: map[fleet.ObjectID][]fleet.Hash{}, scaling: map[fleet.ObjectID]autoscalingv2.HorizontalPodAutoscalerStatus{},
 	}
 	for _, n := range in.Nodes {
@@ -115,6 +125,7 @@ func newDecider(in FleetInput) *decider {
 	for i := range in.Reports {
 		report := &in.Reports[i]
 		d.nodes[report.Node] = report
+		d.epoch = max(d.epoch, report.Epoch+1) // a store that was lost counted further
 		for j := range report.Pods {
 			d.reports[report.Pods[j].UID] = &report.Pods[j]
 		}
@@ -153,7 +164,7 @@ func (d *decider) say(about fleet.ObjectID, wakeAt time.Time, notes []string) {
 }
 
 func (d *decider) decision() Decision {
-	next := fleet.Assignment{Epoch: d.in.Previous.Epoch, Revisions: maps.Clone(d.in.Previous.Revisions), Slots: d.slots}
+	next := fleet.Assignment{Epoch: d.in.Previous.Epoch, Heard: d.heard, Revisions: maps.Clone(d.in.Previous.Revisions), Slots: d.slots}
 	for source, revision := range d.in.Desired.Revisions {
 		if next.Revisions == nil {
 			next.Revisions = map[fleet.SourceName]fleet.Revision{}
@@ -192,13 +203,22 @@ func sorted[T any](m map[fleet.ObjectID]T) []T {
 }
 
 func same(a, b fleet.Assignment) bool {
-	return maps.Equal(a.Revisions, b.Revisions) &&
+	return maps.Equal(a.Revisions, b.Revisions) && slices.Equal(a.Heard, b.Heard) &&
 		slices.EqualFunc(a.Slots, b.Slots, func(x, y fleet.Slot) bool {
 			return x.UID == y.UID && x.Node == y.Node && x.Goal == y.Goal && x.Want == y.Want && x.Source == y.Source && x.From == y.From &&
 				x.Counted == y.Counted
 		}) &&
-		slices.EqualFunc(a.Sets, b.Sets, equal) && slices.Equal(a.Rollouts, b.Rollouts) && slices.EqualFunc(a.Jobs, b.Jobs, equal) &&
+		slices.EqualFunc(a.Sets, b.Sets, equal) && slices.Equal(a.Rollouts, b.Rollouts) && slices.EqualFunc(a.Jobs, b.Jobs, sameJob) &&
 		slices.Equal(a.Crons, b.Crons) && slices.EqualFunc(a.Scalers, b.Scalers, equal) && slices.Equal(a.Unclaimed, b.Unclaimed) && slices.Equal(a.Prunable, b.Prunable)
+}
+
+// sameJob passes over what JSON does not tell apart in the terms: nothing and an empty list.
+func sameJob(a, b fleet.Job) bool {
+	if !equality.Semantic.DeepEqual(a.Spec, b.Spec) {
+		return false
+	}
+	a.Spec, b.Spec = batchv1.JobSpec{}, batchv1.JobSpec{}
+	return equal(a, b)
 }
 
 func equal[T any](a, b T) bool { return reflect.DeepEqual(a, b) }

@@ -2,12 +2,12 @@ package reconcile
 
 import (
 	"fmt"
-	"reflect"
 	"slices"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/reconcile/cron"
@@ -18,18 +18,20 @@ import (
 // the old one goes first (semantics 7, the end).
 func (d *decider) job(o fleet.Object, v *batchv1.Job) {
 	ledger, ok := d.jobs[o.ID]
-	if ok && (ledger.Want != o.Hash || !reflect.DeepEqual(fixed(ledger.Spec), fixed(terms(v.Spec)))) {
+	if changed := ok && (ledger.Want != o.Hash || !equality.Semantic.DeepEqual(fixed(ledger.Spec), fixed(terms(v.Spec)))); !ok || changed {
 		delete(d.jobs, o.ID)
-		ok = false
-	}
-	if !ok {
-		if d.leftovers(o) {
+		if d.leftovers(o, changed) {
 			d.note(o.ID, "it was changed: the pods of its former version go first")
+			return
+		}
+		if node := d.unheard(true); node != "" {
+			d.note(o.ID, "it waits until node %s has reported: it may have run there", node)
 			return
 		}
 		ledger = d.newJob(o.ID, o, terms(v.Spec))
 	}
-	ledger.Source, ledger.Owner, ledger.Spec = o.Source, fleet.ObjectID{}, terms(v.Spec)
+	ledger.Owner, ledger.Spec = fleet.ObjectID{}, terms(v.Spec)
+	d.moveJob(ledger, o)
 	d.runJob(ledger, d.hold(o))
 	switch {
 	case ledger.Outcome == batchv1.JobFailed:
@@ -55,11 +57,12 @@ func fixed(s batchv1.JobSpec) batchv1.JobSpec {
 	return s
 }
 
-// leftovers removes what is left of a Job's pods from another version of it, and reports whether there was any.
-func (d *decider) leftovers(o fleet.Object) bool {
+// leftovers removes what is left of a Job's pods from another version of it (all that there are, when it was changed just
+// now), and reports whether there was any.
+func (d *decider) leftovers(o fleet.Object, all bool) bool {
 	left := false
 	for _, m := range d.members[o.ID] {
-		if m.Slot.Goal != fleet.Run || m.Slot.Want != o.Hash || d.in.Previous.Epoch > 0 && m.Slot.Counted {
+		if all || m.Slot.Goal != fleet.Run || m.Slot.Want != o.Hash || m.Slot.Counted {
 			d.drain(m.Slot.UID)
 			left = true
 		}
@@ -120,19 +123,38 @@ func (d *decider) cronJob(o fleet.Object, v *batchv1.CronJob) {
 	}
 	memory.Source = o.Source
 	d.reviveRuns(o, v, &memory)
-	due := cron.Due(cron.Input{Spec: v.Spec, Memory: memory, Jobs: d.runsOf(o.ID), Now: d.local, Zone: d.zone(v)})
-	d.say(o.ID, due.WakeAt, due.Notes)
-	for _, id := range slices.Concat(due.Replace, due.Forget) {
-		delete(d.jobs, id) // what it still has is drained as nobody's
-	}
-	if !due.Start.IsZero() {
-		d.startRun(o, v, cron.Name(o.ID, due.Start), due.Start, false)
-	}
 	d.trigger(o, v)
-	d.crons[o.ID] = due.Memory
+	for { // a run that is over makes room for another, or for nothing
+		d.runAll(o)
+		due := cron.Due(cron.Input{Spec: v.Spec, Memory: memory, Jobs: d.runsOf(o.ID), Now: d.local, Zone: d.zone(v)})
+		if node := d.unheard(true); node != "" && !due.Start.IsZero() {
+			d.note(o.ID, "the run of %s waits until node %s has reported: it may have been started there", due.Start.Format(time.RFC3339), node)
+			due.Start, due.Replace, due.Memory.Last = time.Time{}, nil, memory.Last
+		}
+		memory = due.Memory
+		for _, id := range slices.Concat(due.Replace, due.Forget) {
+			delete(d.jobs, id) // what it still has is drained as nobody's
+		}
+		if due.Start.IsZero() && len(due.Forget) == 0 {
+			d.say(o.ID, due.WakeAt, due.Notes)
+			break
+		}
+		if !due.Start.IsZero() {
+			d.startRun(o, v, cron.Name(o.ID, due.Start), due.Start, false)
+		}
+	}
+	d.crons[o.ID] = memory
+}
+
+// runAll does what is due for each run of a CronJob, once a decision.
+func (d *decider) runAll(o fleet.Object) {
 	for _, j := range d.runsOf(o.ID) {
+		if d.ran[j.ID] {
+			continue
+		}
+		d.ran[j.ID] = true
 		ledger := d.jobs[j.ID]
-		ledger.Source = o.Source
+		d.moveJob(ledger, o)
 		d.runJob(ledger, "")
 	}
 }
@@ -144,16 +166,31 @@ func (d *decider) zone(v *batchv1.CronJob) *time.Location {
 	return d.in.Zones[*v.Spec.TimeZone]
 }
 
+// moveJob follows what has the Job now to another source. A template that this one does not have any more stays where it was.
+func (d *decider) moveJob(j *fleet.Job, o fleet.Object) {
+	if j.Source == o.Source || j.Want != o.Hash {
+		return
+	}
+	j.Source, j.From = o.Source, o.Revision
+	d.move(j.ID, j.Source, j.From)
+}
+
 // runsOf are the Jobs of a CronJob, in the order of their IDs.
 func (d *decider) runsOf(owner fleet.ObjectID) []fleet.Job {
 	var list []fleet.Job
-	for _, j := range d.jobs {
-		if j.Owner == owner {
+	for _, id := range d.runs[owner] {
+		if j := d.jobs[id]; j != nil && j.Owner == owner {
 			list = append(list, *j)
 		}
 	}
 	slices.SortFunc(list, func(a, b fleet.Job) int { return a.ID.Compare(b.ID) })
 	return list
+}
+
+// addRun makes a Job one of a CronJob's.
+func (d *decider) addRun(j *fleet.Job, owner fleet.ObjectID) {
+	j.Owner = owner
+	d.runs[owner] = append(d.runs[owner], j.ID)
 }
 
 // startRun makes a Job of a CronJob's.
@@ -167,7 +204,8 @@ func (d *decider) startRun(o fleet.Object, v *batchv1.CronJob, name string, due 
 		return
 	}
 	j := d.newJob(id, o, terms(v.Spec.JobTemplate.Spec))
-	j.Owner, j.Due, j.Manual = o.ID, due, manual
+	j.Due, j.Manual = due, manual
+	d.addRun(j, o.ID)
 }
 
 // trigger starts a run for each time that somebody asked for one.
@@ -183,15 +221,18 @@ func (d *decider) trigger(o fleet.Object, v *batchv1.CronJob) {
 
 // reviveRuns makes the ledgers of runs of which pods exist: the store was lost.
 func (d *decider) reviveRuns(o fleet.Object, v *batchv1.CronJob, memory *fleet.Cron) {
-	for id, members := range d.members {
-		if id.Kind != fleet.KindJob || d.jobs[id] != nil || members[0].Slot.Controller != o.ID || d.in.Previous.Epoch > 0 {
+	for _, id := range d.found[o.ID] {
+		members := d.members[id]
+		if d.jobs[id] != nil {
 			continue
 		}
 		j := d.newJob(id, o, terms(v.Spec.JobTemplate.Spec))
-		j.Owner, j.Want, j.From = o.ID, members[0].Slot.Want, members[0].Slot.From
+		d.addRun(j, o.ID)
+		j.Want, j.From, j.Manual = members[0].Slot.Want, members[0].Slot.From, true
 		var minutes int64
 		if _, err := fmt.Sscanf(id.Name, o.ID.Name+"-%d", &minutes); err == nil && cron.Name(o.ID, time.Unix(minutes*60, 0)) == id.Name {
-			if j.Due = time.Unix(minutes*60, 0).UTC(); j.Due.After(memory.Last) {
+			j.Manual, j.Due = false, time.Unix(minutes*60, 0).UTC()
+			if j.Due.After(memory.Last) {
 				memory.Last = j.Due
 			}
 		}

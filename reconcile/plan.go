@@ -70,7 +70,7 @@ func (p *planner) pod(slot fleet.Slot) {
 	in := pod.Input{
 		Slot: slot, Spec: PodOf(slot, p.in.Templates[slot.Want]), Observed: p.observed[slot.UID],
 		Health: p.in.Health, Volumes: p.in.Host.Volumes[slot.UID], Past: p.in.Past[slot.UID], Claims: p.in.Host.Claims, Config: pod.Config{Desired: p.in.Desired},
-		Attempts: p.in.Attempts[slot.UID], Taken: p.in.Host.Taken, Busy: p.in.Busy[slot.UID],
+		Attempts: p.in.Attempts[slot.UID], Taken: p.in.Host.Taken, Busy: p.in.Busy[slot.UID] || (slot.Counted && slot.Goal == fleet.Run),
 		Place: placeOf(p.in.Node), Now: p.in.Now,
 	}
 	if in.Observed == nil && in.Spec != nil && slot.Goal == fleet.Run {
@@ -130,7 +130,7 @@ func placeOf(n fleet.Node) pod.Place {
 func (p *planner) unknown(o *fleet.ObservedPod) {
 	slot := fleet.Slot{Identity: o.Identity, Goal: fleet.Run}
 	report := o.PodReport
-	report.Status = pod.Next(pod.Input{Slot: slot, Observed: o, Busy: true, Place: placeOf(p.in.Node), Now: p.in.Now}).Status
+	report.Status = pod.Next(pod.Input{Slot: slot, Spec: PodOf(slot, p.in.Templates[slot.Want]), Observed: o, Busy: true, Place: placeOf(p.in.Node), Now: p.in.Now}).Status
 	p.plan.Report.Pods = append(p.plan.Report.Pods, report)
 }
 

@@ -82,7 +82,7 @@ func ofStatefulSet(p *corev1.Pod, slot fleet.Slot) {
 	if slot.Index != nil {
 		ordinal = strconv.Itoa(int(*slot.Index))
 	}
-	label(p, "controller-revision-hash", slot.Label, "statefulset.kubernetes.io/pod-name", p.Name, "apps.kubernetes.io/pod-index", ordinal)
+	label(p, "controller-revision-hash", slot.Owner.Name+"-"+slot.Label, "statefulset.kubernetes.io/pod-name", p.Name, "apps.kubernetes.io/pod-index", ordinal)
 	p.Spec.Hostname = p.Name
 	p.Spec.Subdomain = slot.Service
 	p.Spec.Volumes = slices.DeleteFunc(slices.Clone(p.Spec.Volumes), func(v corev1.Volume) bool { return slices.Contains(slot.Claims, v.Name) })

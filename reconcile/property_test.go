@@ -3,6 +3,7 @@ package reconcile
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand"
 	"slices"
 	"testing"
@@ -322,6 +323,213 @@ func TestCutPlans(t *testing.T) {
 		m.settle()
 		if waiting := m.view().Waiting(); len(waiting) > 0 || len(m.plan().Chains) > 0 {
 			rt.Fatalf("waiting for %v, steps %v", waiting, m.plan().Chains)
+		}
+	})
+}
+
+// drawKinds is any commit of all kinds that roll, good and bad, with all that may be said of them.
+func drawKinds(t *rapid.T) []fleet.Object {
+	var objects []fleet.Object
+	image := func() string {
+		return rapid.SampledFrom([]string{"a:1", "a:2", "a:3", "bad:1", "bad:2"}).Draw(t, "image")
+	}
+	said := func(o fleet.Object) fleet.Object {
+		switch rapid.IntRange(0, 5).Draw(t, "said") {
+		case 0:
+			return saying(o, fleet.AnnotationOnFailure, fleet.OnFailureRollback)
+		case 1:
+			return saying(o, fleet.AnnotationRestartOnConfig, "true")
+		}
+		return o
+	}
+	absent := func() bool { return rapid.IntRange(0, 7).Draw(t, "absent") == 0 }
+	if !absent() {
+		deadline := int32(600)
+		o := said(deploymentOf("web", rapid.Int32Range(0, 6).Draw(t, "replicas"), image(), func(d *appsv1.Deployment) {
+			surge, down := intstr.FromInt32(rapid.Int32Range(0, 2).Draw(t, "surge")), intstr.FromInt32(rapid.Int32Range(0, 2).Draw(t, "unavailable"))
+			d.Spec.Strategy.RollingUpdate = &appsv1.RollingUpdateDeployment{MaxSurge: &surge, MaxUnavailable: &down}
+			d.Spec.ProgressDeadlineSeconds = &deadline
+			switch rapid.IntRange(0, 9).Draw(t, "kind") {
+			case 0:
+				d.Spec.Strategy = appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}
+			case 1:
+				d.Spec.MinReadySeconds = 5
+			case 2:
+				d.Spec.Paused = true
+			}
+			d.Spec.Template.Spec.Containers[0].EnvFrom = []corev1.EnvFromSource{{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "conf"}}}}
+		}))
+		switch rapid.IntRange(0, 4).Draw(t, "web says") {
+		case 0:
+			o = saying(o, fleet.AnnotationSteps, rapid.SampledFrom([]string{"1, pause 1m, 50%", "1", "25%, pause", "pause 10s"}).Draw(t, "steps"))
+		case 1:
+			o = saying(o, fleet.AnnotationDependsOn, rapid.SampledFrom([]string{"StatefulSet/db", "DaemonSet/log", "StatefulSet/db, DaemonSet/log"}).Draw(t, "on"))
+		}
+		objects = append(objects, o)
+	}
+	if !absent() {
+		objects = append(objects, said(statefulOf("db", rapid.Int32Range(0, 3).Draw(t, "replicas"), image(), func(s *appsv1.StatefulSet) {
+			s.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateStatefulSetStrategy{Partition: new(int32)}
+			*s.Spec.UpdateStrategy.RollingUpdate.Partition = rapid.SampledFrom([]int32{0, 0, 0, 1, 2}).Draw(t, "partition")
+			switch rapid.IntRange(0, 6).Draw(t, "kind") {
+			case 0:
+				s.Spec.PodManagementPolicy = appsv1.ParallelPodManagement
+			case 1:
+				s.Spec.UpdateStrategy = appsv1.StatefulSetUpdateStrategy{Type: appsv1.OnDeleteStatefulSetStrategyType}
+			case 2:
+				s.Spec.MinReadySeconds = 5
+			case 3:
+				s.Spec.Ordinals = &appsv1.StatefulSetOrdinals{Start: 1}
+			}
+		})))
+	}
+	if !absent() {
+		objects = append(objects, said(daemonOf("log", image(), func(s *appsv1.DaemonSet) {
+			one, none := intstr.FromInt32(1), intstr.FromInt32(0)
+			switch rapid.IntRange(0, 4).Draw(t, "kind") {
+			case 0:
+				s.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxSurge: &one, MaxUnavailable: &none}
+			case 1:
+				s.Spec.UpdateStrategy.Type = appsv1.OnDeleteDaemonSetStrategyType
+			case 2:
+				s.Spec.MinReadySeconds = 5
+			}
+		})))
+	}
+	if !absent() {
+		objects = append(objects, mapOf("conf", rapid.SampledFrom([]string{"one", "two"}).Draw(t, "conf")))
+	}
+	if rapid.IntRange(0, 7).Draw(t, "stranger") == 0 {
+		objects = append(objects, podOf("db-1", "a:1"))
+	}
+	return objects
+}
+
+// befalls lets one thing happen to a fleet.
+func (c *crowd) befalls(t *rapid.T) {
+	node := rapid.SampledFrom(c.nodes).Draw(t, "node")
+	h := c.hosts[node]
+	event := rapid.SampledFrom([]string{
+		"push", "intent", "act", "act", "live", "live", "say", "say", "say", "decide", "decide", "decide", "pass", "pass", "lost decision", "trouble", "trouble", "slow", "silent", "time", "lost store",
+	}).Draw(t, "event")
+	c.story = append(c.story, fmt.Sprintf("%s %s on %s", c.now.Format("15:04:05"), event, node))
+	switch event {
+	case "push":
+		c.push(drawKinds(t)...)
+	case "intent":
+		id := rapid.SampledFrom([]fleet.ObjectID{webID, dbID, logID}).Draw(t, "object")
+		verb := rapid.SampledFrom([]fleet.IntentVerb{fleet.Scale, fleet.Pause, fleet.Resume, fleet.Restart, fleet.Restart, fleet.Undo}).Draw(t, "verb")
+		if o, ok := c.desired.Find(id); ok && Heeds(o, verb) == nil {
+			c.asks(id, verb, func(i *fleet.Intent) {
+				switch verb {
+				case fleet.Scale:
+					i.Replicas = rapid.Int32Range(0, 6).Draw(t, "to")
+				case fleet.Undo:
+					i.Number = rapid.Int64Range(1, 5).Draw(t, "number")
+				}
+				c.story = append(c.story, fmt.Sprintf("  %s %s to %d, number %d", verb, id, i.Replicas, i.Number))
+			})
+		}
+	case "act":
+		c.act(node)
+	case "live":
+		c.live(node)
+	case "say":
+		c.say(node)
+	case "decide":
+		c.decide()
+	case "pass":
+		c.pass()
+	case "lost decision":
+		c.lost = true
+		c.decide()
+		c.lost = false
+	case "trouble":
+		uids := slices.Sorted(maps.Keys(h.pods))
+		if len(uids) == 0 {
+			return
+		}
+		p := h.pods[rapid.SampledFrom(uids).Draw(t, "pod")]
+		what := rapid.IntRange(0, 3).Draw(t, "what")
+		c.story = append(c.story, fmt.Sprintf("  %s: %d", p.Pod, what))
+		switch {
+		case p.Terminal():
+		case what == 0:
+			c.becomes(p, corev1.PodFailed, false)
+		case what == 1:
+			c.becomes(p, corev1.PodRunning, false)
+		case what == 2:
+			p.Status.ContainerStatuses = []corev1.ContainerStatus{{RestartCount: 1}}
+		default:
+			c.becomes(p, corev1.PodRunning, !c.bad[c.images[p.Want]])
+		}
+	case "slow":
+		h.slow = !h.slow
+	case "silent":
+		h.silent = !h.silent
+	case "time":
+		c.now = c.now.Add(time.Duration(rapid.SampledFrom([]int{1, 5, 30, 70, 700}).Draw(t, "seconds")) * time.Second)
+	case "lost store":
+		if rapid.IntRange(0, 3).Draw(t, "really") == 0 {
+			c.loseStore()
+		}
+	}
+}
+
+// TestFleetsAreSafe sends fleets through random histories: crowd.check holds every decision to the promises. When troubles end,
+// the fleet gets to the last push and rests, and losing the store then costs nothing.
+func TestFleetsAreSafe(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		c := newCrowd(rt, rapid.IntRange(1, 4).Draw(rt, "nodes"))
+		c.bad["bad:1"], c.bad["bad:2"] = true, true
+		for _, n := range c.nodes {
+			c.say(n)
+		}
+		for range rapid.IntRange(1, 6).Draw(rt, "chapters") {
+			c.push(drawKinds(rt)...)
+			for range rapid.IntRange(0, 25).Draw(rt, "events") {
+				c.befalls(rt)
+				if rapid.Bool().Draw(rt, "a second passes") {
+					c.now = c.now.Add(time.Second)
+				}
+			}
+		}
+		c.bad = map[string]bool{}
+		c.intents = nil
+		for _, h := range c.hosts {
+			h.slow, h.silent = false, false
+			for _, p := range h.pods {
+				if !p.Terminal() {
+					c.becomes(p, corev1.PodRunning, true)
+				}
+			}
+		}
+		final := []fleet.Object{deploymentOf("web", 3, "a:9"), statefulOf("db", 2, "a:9"), daemonOf("log", "a:9")}
+		c.push(final...)
+		for range 3 {
+			c.settle()
+			c.now = c.now.Add(time.Hour)
+		}
+		c.settle()
+		d := decide(c.input())
+		for _, o := range final {
+			if !d.standings[o.ID].ready {
+				rt.Fatalf("%s does not get there: %+v\n%s", o.ID, c.rollout(o.ID), c)
+			}
+		}
+		for id, want := range map[fleet.ObjectID]string{webID: "a:9×3", dbID: "a:9×2", logID: fmt.Sprintf("a:9×%d", len(c.nodes))} {
+			if got := c.has(id); got != want {
+				rt.Fatalf("%s has %s, want %s\n%s", id, got, want, c)
+			}
+		}
+		c.now = c.now.Add(time.Hour)
+		if c.pass() {
+			rt.Fatalf("at rest, and yet it does something\n%s", c)
+		}
+		before := c.uids()
+		c.loseStore().settle()
+		if diff := gocmp.Diff(before, c.uids()); diff != "" {
+			rt.Fatalf("the store was lost at rest, and pods changed:\n%s", diff)
 		}
 	})
 }

@@ -2,21 +2,18 @@ package reconcile
 
 import (
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-dev/skerry/fleet"
-	"github.com/skerry-dev/skerry/reconcile/pod"
 )
 
-// reclaim removes volumes that nobody claims any more, as the assignment says. One that a pod uses waits for that pod's end.
+// reclaim removes volumes that nobody claims any more, as the assignment says. One that a pod uses waits for that pod's end;
+// a pod that comes while one is being removed waits for that end in turn (reclaiming).
 func (p *planner) reclaim(slots []fleet.Slot) {
-	config := pod.Config{Desired: p.in.Desired}
 	var used *usedClaims
 	for _, c := range p.in.Host.Claims {
-		_, wanted := config.Claim(c.Claim.Namespace, c.Claim.Name)
-		if wanted || !slices.Contains(p.in.Assignment.Unclaimed, c.Claim) {
+		if !MayGo(p.in.Assignment, p.in.Desired, c.Claim) {
 			continue
 		}
 		if used == nil {
@@ -41,6 +38,22 @@ func (p *planner) reclaim(slots []fleet.Slot) {
 			}}})
 		}
 	}
+}
+
+// reclaiming says which of a pod's volumes is just being removed, whoever wants it by now; empty when none is. A pod that
+// began in the midst of it would run on a volume that Podman makes by itself, or lose what it wrote.
+func (p *planner) reclaiming(spec *corev1.Pod) string {
+	for i := range spec.Spec.Volumes {
+		c := spec.Spec.Volumes[i].PersistentVolumeClaim
+		if c == nil {
+			continue
+		}
+		id := fleet.ClaimID{Namespace: spec.Namespace, Name: c.ClaimName}
+		if p.in.Busy[ClaimKey(fleet.ObservedClaim{PodmanName: fleet.PodmanClaim(id)})] {
+			return fmt.Sprintf("volume %s: what was kept for the claim %s is being removed", spec.Spec.Volumes[i].Name, c.ClaimName)
+		}
+	}
+	return ""
 }
 
 // ClaimKey stands for a claim's volume where pods have their UIDs: no UID has a slash.

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,12 +15,13 @@ import (
 	"github.com/skerry-dev/skerry/reconcile/pod"
 )
 
-// claimant is a node with the volume of the claim shop/data, made for the source home, to go with its claim.
+// claimant is a node with the volume of the claim shop/data, which was the source home's and is given up.
 func claimant() NodeInput {
+	id := fleet.ClaimID{Namespace: "shop", Name: "data"}
 	return NodeInput{
-		Node: alpha, Now: start, Desired: desiredOf(), Host: fleet.Host{Claims: []fleet.ObservedClaim{
-			{Claim: fleet.ClaimID{Namespace: "shop", Name: "data"}, PodmanName: "shop_data", Source: "home", Reclaim: true},
-		}},
+		Node: alpha, Now: start, Desired: desiredOf(),
+		Assignment: fleet.Assignment{Unclaimed: []fleet.Disposable{{Claim: id, Source: "home"}}},
+		Host:       fleet.Host{Claims: []fleet.ObservedClaim{{Claim: id, PodmanName: "shop_data", Source: "home"}}},
 	}
 }
 
@@ -45,7 +47,7 @@ func uses(in *NodeInput, name string, goal fleet.Goal, node fleet.NodeName) {
 	in.Assignment.Slots = append(in.Assignment.Slots, fleet.Slot{Identity: fleet.Identity{Pod: id, UID: id.Name, Want: hash, Source: "home", Created: start}, Node: node, Goal: goal, Drained: start})
 }
 
-// TestReclaim: a volume is removed only when its claim was taken away, and its class said so (semantics 2.7).
+// TestReclaim: a volume is removed only when it was decided that it goes, nothing speaks against it and no pod uses it.
 func TestReclaim(t *testing.T) {
 	claim := fleet.ObjectID{Kind: fleet.KindPersistentVolumeClaim, Namespace: "shop", Name: "data"}
 	try := func(failures int, ago time.Duration) map[string]pod.Tries {
@@ -63,9 +65,12 @@ func TestReclaim(t *testing.T) {
 		{name: "its claim is gone", change: func(*NodeInput) {}, gone: true},
 		{name: "its claim is there", change: func(in *NodeInput) { in.Desired = desiredOf(claimOf("data")) }},
 		{name: "another claim is there", change: func(in *NodeInput) { in.Desired = desiredOf(claimOf("other")) }, gone: true},
-		{name: "it is to be kept", change: func(in *NodeInput) { in.Host.Claims[0].Reclaim = false }},
-		{name: "its source was never read", change: func(in *NodeInput) { in.Desired.Revisions = nil }},
-		{name: "another source was read", change: func(in *NodeInput) { in.Host.Claims[0].Source = "elsewhere" }},
+		{name: "it is to be kept", change: func(in *NodeInput) { in.Assignment.Unclaimed = nil }},
+		{name: "another is to go", change: func(in *NodeInput) { in.Assignment.Unclaimed[0].Claim.Name = "other" }},
+		{name: "its source was not read yet", change: func(in *NodeInput) { in.Desired.Revisions = nil }},
+		{name: "another source was read", change: func(in *NodeInput) { in.Assignment.Unclaimed[0].Source = "elsewhere" }},
+		{name: "it was made for another source once", change: func(in *NodeInput) { in.Host.Claims[0].Source = "elsewhere" }, gone: true},
+		{name: "its source was abandoned", change: func(in *NodeInput) { in.Desired.Abandoned = map[fleet.SourceName]bool{"home": true} }},
 		{name: "its claim is held", change: func(in *NodeInput) { in.Desired.Held = map[fleet.ObjectID]string{claim: "broken file"} }},
 		{name: "another claim is held", change: func(in *NodeInput) {
 			in.Desired.Held = map[fleet.ObjectID]string{{Kind: fleet.KindPersistentVolumeClaim, Namespace: "shop", Name: "other"}: "broken file"}
@@ -73,6 +78,12 @@ func TestReclaim(t *testing.T) {
 		{name: "a pod uses it", change: func(in *NodeInput) { uses(in, "data", fleet.Run, "alpha") }, note: "removed when no pod uses it"},
 		{name: "a pod that is to go uses it", change: func(in *NodeInput) { uses(in, "data", fleet.Drain, "alpha") }, note: "removed when no pod uses it"},
 		{name: "a pod uses another", change: func(in *NodeInput) { uses(in, "other", fleet.Run, "alpha") }, gone: true},
+		{name: "a pod of a StatefulSet uses it by its template", change: func(in *NodeInput) {
+			uses(in, "other", fleet.Drain, "alpha")
+			s := &in.Assignment.Slots[0]
+			s.Owner, s.Pod.Name, s.Claims = fleet.ObjectID{Kind: fleet.KindStatefulSet, Namespace: "shop", Name: "web"}, "web-0", []string{"data"}
+			in.Host.Claims[0].Claim.Name, in.Assignment.Unclaimed[0].Claim.Name = "data-web-0", "data-web-0"
+		}},
 		{name: "a pod of another node uses one of that name", change: func(in *NodeInput) { uses(in, "data", fleet.Run, "beta") }, gone: true},
 		{name: "a pod of another namespace uses one of that name", change: func(in *NodeInput) {
 			uses(in, "data", fleet.Run, "alpha")
@@ -146,10 +157,29 @@ func TestReclaimUnderAPodNobodyKnows(t *testing.T) {
 	}
 }
 
+// A pod that wants a volume while it is being removed waits until that is over: it gets another.
+func TestNothingBeginsOnAVolumeThatIsBeingRemoved(t *testing.T) {
+	in := claimant()
+	in.Desired, in.Assignment.Unclaimed = desiredOf(claimOf("data")), nil
+	uses(&in, "data", fleet.Run, "alpha")
+	for busy, want := range map[string]string{"claim/shop_data": "volume data: what was kept for the claim data is being removed", "claim/shop_other": ""} {
+		in.Busy = map[string]bool{busy: true}
+		plan := Plan(in)
+		began := slices.ContainsFunc(plan.Chains, func(c fleet.Chain) bool {
+			return slices.ContainsFunc(c.Steps, func(s fleet.Step) bool { return s.Verb == fleet.Sandbox || s.Verb == fleet.Volume })
+		})
+		said := slices.ContainsFunc(plan.Report.Notes, func(n fleet.Note) bool { return n.Text == want })
+		if began != (want == "") || said != (want != "") {
+			t.Errorf("%s: it begins: %v, notes %v", busy, began, plan.Report.Notes)
+		}
+	}
+}
+
 // A volume that was removed is not asked for again, and Foresee comes to rest.
 func TestForeseeReclaims(t *testing.T) {
 	in := claimant()
-	seen := Foresee(ForesightInput{Desired: in.Desired, Nodes: []fleet.Node{alpha}, Hosts: map[fleet.NodeName]fleet.Host{"alpha": in.Host}, Now: start})
+	previous := fleet.Assignment{Prunable: in.Assignment.Unclaimed}
+	seen := Foresee(ForesightInput{Desired: in.Desired, Previous: previous, Nodes: []fleet.Node{alpha}, Hosts: map[fleet.NodeName]fleet.Host{"alpha": in.Host}, Now: start})
 	if !seen.Settled || len(seen.Steps) != 1 || seen.Steps[0].String() != "reclaim shop/data (its claim is gone)" {
 		t.Errorf("settled %t, steps %v", seen.Settled, seen.Steps)
 	}

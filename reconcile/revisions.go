@@ -11,18 +11,23 @@ import (
 )
 
 func (d *decider) statefulSet(o fleet.Object, v *appsv1.StatefulSet) {
+	d.move(o.ID, o.Source, "")
 	before := d.setsOf(o.ID)
 	name := func(ordinal int32) fleet.PodID {
 		return fleet.PodID{Namespace: o.ID.Namespace, Name: fmt.Sprintf("%s-%d", o.ID.Name, ordinal)}
 	}
 	ordered := workload.Order(workload.Ordered{
 		Object: o, Target: d.target(o, before), Sets: before, Rollout: d.rollouts[o.ID], Members: d.members[o.ID],
-		Taken: func(ordinal int32) bool { return d.names[name(ordinal)] > 0 },
-		Hold:  d.hold(o), Rollback: d.rollsBack(o), Now: d.in.Now,
+		Taken: func(ordinal int32) bool { return d.names[name(ordinal)] > 0 }, Named: d.foreignRevision(o.ID),
+		Hold: d.hold(o), Rollback: d.rollsBack(o), Now: d.in.Now,
 	})
 	d.keep(before, ordered.Sets)
-	d.replace(o.ID, ordered.Drain, ordered.Target)
+	d.replace(ordered.Drain, ordered.Target)
 	for _, p := range ordered.Place {
+		if node := d.unheard(true); node != "" {
+			d.note(o.ID, "pod %s waits until node %s has reported: it may run there", name(p.Index), node)
+			break
+		}
 		node, ok := d.node(o.ID)
 		if !ok {
 			break
@@ -33,15 +38,23 @@ func (d *decider) statefulSet(o fleet.Object, v *appsv1.StatefulSet) {
 			Index: &p.Index, Claims: claimTemplates(v), Service: v.Spec.ServiceName,
 		}, Node: node})
 	}
-	ordered.Rollout.Volatile = d.unclaim(o.ID, v)
+	d.retain(o, v, &ordered.Rollout)
 	d.rollouts[o.ID] = ordered.Rollout
 	d.say(o.ID, ordered.WakeAt, ordered.Notes)
 	d.stands(o.ID, ordered.Done, ordered.Rollout)
-	d.forgetDone(o.ID, ordered.Sets, false)
+	d.forgetDone(o.ID, false)
+}
+
+// foreignRevision reports of a revision's name whether it is that of another workload.
+func (d *decider) foreignRevision(owner fleet.ObjectID) func(name string) bool {
+	return func(name string) bool {
+		set, ok := d.sets[fleet.ObjectID{Kind: fleet.KindRevision, Namespace: owner.Namespace, Name: name}]
+		return ok && set.Owner != owner
+	}
 }
 
 // replace drains pods that others take the place of: the images of those are pulled first.
-func (d *decider) replace(owner fleet.ObjectID, uids []string, target workload.Target) {
+func (d *decider) replace(uids []string, target workload.Target) {
 	for _, uid := range uids {
 		if s := &d.slots[d.at[uid]]; s.Want != target.Want {
 			d.drain(uid, target.Want)
@@ -52,14 +65,19 @@ func (d *decider) replace(owner fleet.ObjectID, uids []string, target workload.T
 }
 
 func (d *decider) daemonSet(o fleet.Object, v *appsv1.DaemonSet) {
+	d.move(o.ID, o.Source, "")
 	before := d.setsOf(o.ID)
 	spread := workload.Spread(workload.Everywhere{
 		Object: o, Target: d.target(o, before), Sets: before, Rollout: d.rollouts[o.ID], Members: d.members[o.ID],
-		Nodes: d.seats(v), Hold: d.hold(o), Rollback: d.rollsBack(o), Now: d.in.Now,
+		Nodes: d.seats(v), Named: d.foreignRevision(o.ID), Hold: d.hold(o), Rollback: d.rollsBack(o), Now: d.in.Now,
 	})
 	d.keep(before, spread.Sets)
-	d.replace(o.ID, spread.Drain, spread.Target)
+	d.replace(spread.Drain, spread.Target)
 	for _, p := range spread.Place {
+		if node := d.unheard(false); node != "" {
+			d.note(o.ID, "node %s has not reported yet: nothing is placed before it is known what runs there", node)
+			break
+		}
 		set := d.sets[p.Set]
 		born := set.Born
 		id := d.name(o.ID.Namespace, o.ID.Name, set.UID, &born)
@@ -72,7 +90,7 @@ func (d *decider) daemonSet(o fleet.Object, v *appsv1.DaemonSet) {
 	d.rollouts[o.ID] = spread.Rollout
 	d.say(o.ID, spread.WakeAt, spread.Notes)
 	d.stands(o.ID, spread.Done, spread.Rollout)
-	d.forgetDone(o.ID, spread.Sets, false)
+	d.forgetDone(o.ID, false)
 }
 
 // seats are the nodes that a DaemonSet's pods may be on; those that have not reported get none yet.

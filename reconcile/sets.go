@@ -38,8 +38,8 @@ func (d *decider) sortedSets() []fleet.Set {
 // setsOf are the sets of one workload, in the order of their IDs.
 func (d *decider) setsOf(owner fleet.ObjectID) []fleet.Set {
 	var sets []fleet.Set
-	for _, set := range d.sets {
-		if set.Owner == owner {
+	for _, id := range d.owned[owner] {
+		if set := d.sets[id]; set != nil {
 			sets = append(sets, *set)
 		}
 	}
@@ -82,7 +82,7 @@ func (d *decider) deployment(o fleet.Object, v *appsv1.Deployment) {
 	d.rollouts[o.ID] = rolled.Rollout
 	d.say(o.ID, rolled.WakeAt, rolled.Notes)
 	d.stands(o.ID, rolled.Complete(v), rolled.Rollout)
-	d.forgetDone(o.ID, after, rolled.Waits(v))
+	d.forgetDone(o.ID, rolled.Waits(v))
 }
 
 // foreignSet reports whether a ReplicaSet of that name belongs to somebody other than the Deployment.

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"time"
@@ -80,9 +81,44 @@ func (d *decider) reviveRevision(s fleet.Slot) {
 	}
 }
 
+// adopted reports whether a pod became a slot in this very decision.
+func (d *decider) adopted(m workload.Member) bool {
+	return m.Slot.Goal == fleet.Run && m.Slot.Epoch == d.epoch
+}
+
+// hear remembers which nodes have ever reported. Pods of one that never has may run on it without anybody here knowing: the
+// store was lost, perhaps.
+func (d *decider) hear() {
+	for _, n := range d.in.Nodes {
+		if slices.Contains(d.in.Previous.Heard, n.Name) || d.nodes[n.Name] != nil {
+			d.heard = append(d.heard, n.Name)
+		}
+	}
+}
+
+// unheard is the first node that has never reported, not counting those that are down or counting them too; empty when all
+// have. Nothing is made that may be there already, and what must not exist twice not even while a node is down.
+func (d *decider) unheard(down bool) fleet.NodeName {
+	for _, n := range d.in.Nodes {
+		if (down || n.Down == "") && !slices.Contains(d.heard, n.Name) {
+			return n.Name
+		}
+	}
+	return ""
+}
+
+// move makes pods those of the source that has their owner now, and their template with it; an empty revision leaves that
+// where it was.
+func (d *decider) move(owner fleet.ObjectID, source fleet.SourceName, from fleet.Revision) {
+	for _, m := range d.members[owner] {
+		if s := &d.slots[d.at[m.Slot.UID]]; s.Source != source {
+			s.Source, s.From = source, cmp.Or(from, s.From)
+		}
+	}
+}
+
 // release drops slots whose pods their node says are gone.
 func (d *decider) release() {
-	defer d.index()
 	d.slots = slices.DeleteFunc(d.slots, func(s fleet.Slot) bool {
 		if d.nowhere(s) {
 			d.free(s.Pod)
@@ -98,6 +134,10 @@ func (d *decider) release() {
 		}
 		return gone
 	})
+	d.at = make(map[string]int, len(d.slots))
+	for i := range d.slots {
+		d.at[d.slots[i].UID] = i
+	}
 }
 
 func (d *decider) free(name fleet.PodID) {
@@ -111,10 +151,20 @@ func (d *decider) nowhere(s fleet.Slot) bool {
 	return len(d.in.Reports) > 0 && d.reports[s.UID] == nil && !d.exists[s.Node]
 }
 
+// index sorts what there is by what it belongs to.
 func (d *decider) index() {
-	d.at = make(map[string]int, len(d.slots))
-	for i := range d.slots {
-		d.at[d.slots[i].UID] = i
+	d.members = members(d.slots, d.reports)
+	d.owned, d.found, d.runs = map[fleet.ObjectID][]fleet.ObjectID{}, map[fleet.ObjectID][]fleet.ObjectID{}, map[fleet.ObjectID][]fleet.ObjectID{}
+	for id, set := range d.sets {
+		d.owned[set.Owner] = append(d.owned[set.Owner], id)
+	}
+	for id, j := range d.jobs {
+		d.runs[j.Owner] = append(d.runs[j.Owner], id)
+	}
+	for id, list := range d.members {
+		if above := list[0].Slot.Controller; id.Kind == fleet.KindJob && above != (fleet.ObjectID{}) && slices.ContainsFunc(list, d.adopted) {
+			d.found[above] = append(d.found[above], id)
+		}
 	}
 }
 
@@ -138,6 +188,10 @@ func members(slots []fleet.Slot, reports map[string]*fleet.PodReport) map[fleet.
 
 // node is where the next pod goes: with one node there is no choice.
 func (d *decider) node(about fleet.ObjectID) (fleet.NodeName, bool) {
+	if node := d.unheard(false); node != "" && len(d.nodes) > 0 {
+		d.note(about, "node %s has not reported yet: nothing is placed before it is known what runs there", node)
+		return "", false
+	}
 	for _, n := range d.in.Nodes {
 		if d.nodes[n.Name] != nil { // what is there already must be known before anything is added
 			return n.Name, true

@@ -39,23 +39,30 @@ func (d *decider) target(o fleet.Object, sets []fleet.Set) workload.Target {
 	if undo, ok := d.asked(o.ID, fleet.Undo); ok {
 		at := slices.IndexFunc(sets, func(s fleet.Set) bool { return s.Number == undo.Number || slices.Contains(s.Former, undo.Number) })
 		if at >= 0 {
-			t = workload.Target{Want: sets[at].Want, Stamp: sets[at].Stamp, From: sets[at].From}
+			for i := range sets { // one that was restarted since goes on
+				if sets[i].Want == sets[at].Want && sets[i].Stamp.Restarted.After(undo.At) && sets[i].Stamp.Restarted.After(sets[at].Stamp.Restarted) {
+					at = i
+				}
+			}
+			t = workload.Of(&sets[at])
 		} else {
 			d.note(o.ID, "there is no revision %d to go back to: it runs what Git says", undo.Number)
 		}
 	}
 	if restart, ok := d.asked(o.ID, fleet.Restart); ok && restart.At.After(t.Stamp.Restarted) {
-		t.Stamp.Restarted = restart.At.UTC()
+		t.Set, t.Stamp.Restarted = fleet.ObjectID{}, restart.At.UTC()
 	}
 	return t
 }
 
-// forgetDone drops intents of a workload that have been done: a restart whose revision exists, a resume that nothing waits for.
-func (d *decider) forgetDone(id fleet.ObjectID, sets []fleet.Set, waits bool) {
+// forgetDone drops intents of a workload that have been done: a restart that the rollout goes to, a resume that nothing waits
+// for.
+func (d *decider) forgetDone(id fleet.ObjectID, waits bool) {
+	target, ok := d.sets[d.rollouts[id].Target]
 	for _, i := range d.intents[id] {
 		switch i.Verb {
 		case fleet.Restart:
-			if slices.ContainsFunc(sets, func(s fleet.Set) bool { return !s.Stamp.Restarted.Before(i.At) }) {
+			if ok && !target.Stamp.Restarted.Before(i.At) {
 				d.drop(i)
 			}
 		case fleet.Resume:

@@ -78,7 +78,7 @@ func TestWaiting(t *testing.T) {
 		do   func()
 		want []string
 	}{
-		{"nothing happened", func() {}, []string{"Pod/shop/bare: not ready"}},
+		{"nothing happened", func() {}, []string{"Pod/shop/bare: not ready (no node has reported yet: nothing can be placed)"}},
 		{"decided", func() {
 			m.said = []fleet.NodeReport{m.plan().Report}
 			m.decide()

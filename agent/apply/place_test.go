@@ -7,7 +7,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/skerry-dev/skerry/agent/apply"
@@ -142,36 +141,25 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// claimed is what is desired with a claim, of a class if it is named.
-func claimed(class *string, policy *corev1.PersistentVolumeReclaimPolicy) fleet.Desired {
-	objects := []fleet.Object{{ID: fleet.ObjectID{Kind: fleet.KindPersistentVolumeClaim, Namespace: "shop", Name: "data"}, Source: "home", Value: &corev1.PersistentVolumeClaim{
+// claimed is what is desired with a claim.
+func claimed() fleet.Desired {
+	return sorted([]fleet.Object{{ID: fleet.ObjectID{Kind: fleet.KindPersistentVolumeClaim, Namespace: "shop", Name: "data"}, Source: "home", Value: &corev1.PersistentVolumeClaim{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "data"},
-		Spec: corev1.PersistentVolumeClaimSpec{StorageClassName: class, Resources: corev1.VolumeResourceRequirements{
+		Spec: corev1.PersistentVolumeClaimSpec{Resources: corev1.VolumeResourceRequirements{
 			Requests: corev1.ResourceList{corev1.ResourceStorage: quantity("2Gi")},
 		}},
-	}}}
-	if policy != nil {
-		objects = append(objects, fleet.Object{ID: fleet.ObjectID{Kind: fleet.KindStorageClass, Name: "fast"}, Value: &storagev1.StorageClass{
-			ObjectMeta: metav1.ObjectMeta{Name: "fast"}, ReclaimPolicy: policy,
-		}})
-	}
-	return sorted(objects)
+	}}})
 }
 
 // TestClaims: what a claim's volume is made from, and what is seen of it.
 func TestClaims(t *testing.T) {
-	remove, keep := corev1.PersistentVolumeReclaimDelete, corev1.PersistentVolumeReclaimRetain
 	for _, c := range []struct {
 		name    string
 		desired fleet.Desired
 		want    map[string]string
 	}{
-		{"no class", claimed(nil, nil), map[string]string{"reclaim": "Retain"}},
-		{"a class that is not there", claimed(pointer("fast"), nil), map[string]string{"reclaim": "Retain"}},
-		{"a class that lets go", claimed(pointer("fast"), &remove), map[string]string{"reclaim": "Delete"}},
-		{"a class that keeps", claimed(pointer("fast"), &keep), map[string]string{"reclaim": "Retain"}},
-		{"another class", claimed(pointer("slow"), &remove), map[string]string{"reclaim": "Retain"}},
-		{"no claim any more", fleet.Desired{}, nil},
+		{"a claim", claimed(), map[string]string{fleet.LabelClaim: "shop/data", fleet.LabelClaimSize: "2Gi", fleet.LabelSource: "home"}},
+		{"no claim any more", fleet.Desired{}, map[string]string{fleet.LabelClaim: "shop/data"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, w := newBench(1), work()
@@ -186,11 +174,7 @@ func TestClaims(t *testing.T) {
 				t.Error(diff)
 			}
 			got, there := b.Claim("shop_data")
-			want := map[string]string{fleet.LabelClaim: "shop/data"}
-			if c.want != nil {
-				want[fleet.LabelReclaim], want[fleet.LabelClaimSize], want[fleet.LabelSource] = c.want["reclaim"], "2Gi", "home"
-			}
-			if diff := cmp.Diff(want, got.Labels); diff != "" || !there {
+			if diff := cmp.Diff(c.want, got.Labels); diff != "" || !there {
 				t.Error(diff)
 			}
 		})
@@ -200,7 +184,7 @@ func TestClaims(t *testing.T) {
 // TestFSGroup: whom volumes are given to. What is the machine's, or only to be read, is nobody's to give.
 func TestFSGroup(t *testing.T) {
 	b, w := newBench(1), work()
-	w.Desired = claimed(nil, nil)
+	w.Desired = claimed()
 	w.Pod.Spec.SecurityContext = &corev1.PodSecurityContext{FSGroup: pointer(int64(2000)), SupplementalGroups: []int64{7}}
 	claim := func(readOnly bool) *corev1.PersistentVolumeClaimVolumeSource {
 		return &corev1.PersistentVolumeClaimVolumeSource{ClaimName: "data", ReadOnly: readOnly}

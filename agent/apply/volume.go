@@ -85,8 +85,7 @@ func (r *run) own(path string) error {
 	return r.Volumes.Own(path, *group, policy != nil && *policy == corev1.FSGroupChangeOnRootMismatch)
 }
 
-// claim makes sure of a claim's volume and returns where it lies. What is in force of a storage class when it is made
-// stays so: it is written on the volume.
+// claim makes sure of a claim's volume and returns where it lies.
 func (r *run) claim(ctx context.Context, v *corev1.Volume) (path string, err error) {
 	id := fleet.ClaimID{Namespace: r.Slot.Pod.Namespace, Name: v.PersistentVolumeClaim.ClaimName}
 	c := host.Claim{Name: fleet.PodmanClaim(id), Labels: map[string]string{fleet.LabelClaim: id.String()}}
@@ -94,7 +93,6 @@ func (r *run) claim(ctx context.Context, v *corev1.Volume) (path string, err err
 		at, _ := r.Desired.Find(id.Object())
 		size := claim.Spec.Resources.Requests[corev1.ResourceStorage]
 		c.Labels[fleet.LabelSource], c.Labels[fleet.LabelClaimSize] = string(at.Source), size.String()
-		c.Labels[fleet.LabelReclaim] = string(r.config().ReclaimPolicy(claim))
 	}
 	return r.Host.CreateClaim(ctx, c)
 }

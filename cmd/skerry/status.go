@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/skerry-dev/skerry/api"
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile"
 )
 
 func statusCommand(o *options) *cobra.Command {
@@ -59,12 +63,7 @@ func writeStatus(out io.Writer, s api.Status, wide bool, now time.Time) error {
 	for _, x := range s.Sources {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", x.Name, dash(x.Revision.Short()), x.State, x.Objects, age(x.Checked, now), x.Title)
 	}
-	if len(s.Workloads) > 0 {
-		fmt.Fprintln(w, "\nWORKLOAD\tREADY\tUPDATED\tAVAILABLE\tSTATE\tREVISION\tFILE")
-	}
-	for _, x := range s.Workloads {
-		fmt.Fprintf(w, "%s\t%d/%d\t%d\t%d\t%s\t%s\t%s\n", x.ID, x.Ready, x.Desired, x.Updated, x.Available, x.State, x.Revision.Short(), x.File)
-	}
+	writeWorkloads(w, s.Workloads, now)
 	if len(s.Pods) > 0 {
 		head := "\nPOD\tREADY\tSTATUS\tRESTARTS\tAGE"
 		if wide {
@@ -92,8 +91,11 @@ func writeStatus(out io.Writer, s api.Status, wide bool, now time.Time) error {
 			}
 		}
 	}
-	if len(s.Waiting)+len(s.Notes) > 0 {
+	if len(s.Intents)+len(s.Waiting)+len(s.Notes) > 0 {
 		fmt.Fprintln(out)
+	}
+	for _, i := range s.Intents {
+		fmt.Fprintln(out, "Not in Git:", line(fleet.Note{About: i.Object, Text: strings.TrimPrefix(i.Text, "not in Git: ")}))
 	}
 	for _, n := range s.Waiting {
 		fmt.Fprintln(out, "Waiting:", line(n))
@@ -102,6 +104,42 @@ func writeStatus(out io.Writer, s api.Status, wide bool, now time.Time) error {
 		fmt.Fprintln(out, "Note:", line(n))
 	}
 	return nil
+}
+
+// writeWorkloads writes a table each for what should run at all times, for Jobs and for CronJobs.
+func writeWorkloads(w io.Writer, list []reconcile.Workload, now time.Time) {
+	table := func(head string, has func(reconcile.Workload) bool, cells func(reconcile.Workload) string) {
+		rows := slices.DeleteFunc(slices.Clone(list), func(x reconcile.Workload) bool { return !has(x) })
+		if len(rows) == 0 {
+			return
+		}
+		noted := slices.ContainsFunc(rows, func(x reconcile.Workload) bool { return x.Note != "" })
+		head += "\tSTATE\tREVISION\tFILE"
+		if noted {
+			head += "\tNOTE"
+		}
+		fmt.Fprintln(w, "\n"+head)
+		for _, x := range rows {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s", x.ID, cells(x), x.State, x.Revision.Short(), x.File)
+			if noted {
+				fmt.Fprintf(w, "\t%s", x.Note)
+			}
+			fmt.Fprintln(w)
+		}
+	}
+	table("WORKLOAD\tREADY\tUPDATED\tAVAILABLE", func(x reconcile.Workload) bool { return x.Job == nil && x.Cron == nil }, func(x reconcile.Workload) string {
+		return fmt.Sprintf("%d/%d\t%d\t%d", x.Ready, x.Desired, x.Updated, x.Available)
+	})
+	table("JOB\tSUCCEEDED\tACTIVE\tFAILED", func(x reconcile.Workload) bool { return x.Job != nil }, func(x reconcile.Workload) string {
+		return fmt.Sprintf("%d/%d\t%d\t%d", x.Job.Succeeded, x.Desired, x.Job.Active, x.Job.Failed)
+	})
+	table("CRONJOB\tSCHEDULE\tLAST\tNEXT\tACTIVE\tSUCCEEDED\tFAILED", func(x reconcile.Workload) bool { return x.Cron != nil }, func(x reconcile.Workload) string {
+		schedule := x.Cron.Schedule
+		if x.Cron.TimeZone != "" {
+			schedule += " " + x.Cron.TimeZone
+		}
+		return fmt.Sprintf("%s\t%s\t%s\t%d\t%d\t%d", schedule, age(x.Cron.Last, now), until(x.Cron.Next, now), x.Cron.Active, x.Cron.Succeeded, x.Cron.Failed)
+	})
 }
 
 func dash(s string) string {
@@ -116,7 +154,19 @@ func age(t, now time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	switch d := max(now.Sub(t), 0); {
+	return span(now.Sub(t))
+}
+
+// until is how soon something will be.
+func until(t, now time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return "in " + span(t.Sub(now))
+}
+
+func span(d time.Duration) string {
+	switch d = max(d, 0); {
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%ds", int(d.Seconds()))
 	case d < 2*time.Hour:

@@ -43,40 +43,32 @@ const tooMany = 100
 func Due(in Input) Outcome {
 	out := Outcome{Memory: in.Memory}
 	out.history(in)
+	if in.Spec.Suspend != nil && *in.Spec.Suspend {
+		return out
+	}
 	schedule, now, err := read(&in.Spec, in.Zone, in.Now)
-	switch {
-	case err != nil:
+	if err != nil {
 		out.Notes = append(out.Notes, err.Error())
 		return out
-	case in.Spec.Suspend != nil && *in.Spec.Suspend:
-		return out
 	}
-	due, missed := last(schedule, out.since(&in.Spec, now), now)
-	if next := schedule.Next(now); !next.IsZero() {
-		out.WakeAt = next.UTC()
+	since := in.Memory.Created
+	if in.Memory.Last.After(since) {
+		since = in.Memory.Last
 	}
+	due, missed, next := last(schedule, since.In(now.Location()), now)
+	out.WakeAt = next
 	if due.IsZero() {
 		return out
 	}
-	if missed > tooMany {
-		out.Notes = append(out.Notes, fmt.Sprintf("%d runs were missed: only the newest is run. Is startingDeadlineSeconds set, and the clock right?", missed))
+	if limit := in.Spec.StartingDeadlineSeconds; limit != nil && due.Add(time.Duration(*limit)*time.Second).Before(now) {
+		out.Notes = append(out.Notes, fmt.Sprintf("MissSchedule: the run of %s was not started within %d s: it is left out", due.UTC().Format(time.RFC3339), *limit))
+		return out
+	}
+	if missed > tooMany && in.Spec.StartingDeadlineSeconds == nil {
+		out.Notes = append(out.Notes, fmt.Sprintf("TooManyMissedTimes: %d runs were missed, only the newest is run. Is the clock right?", missed))
 	}
 	out.start(in, due.UTC())
 	return out
-}
-
-// since is the moment after which runs are looked for.
-func (o *Outcome) since(spec *batchv1.CronJobSpec, now time.Time) time.Time {
-	since := o.Memory.Created
-	if o.Memory.Last.After(since) {
-		since = o.Memory.Last
-	}
-	if spec.StartingDeadlineSeconds != nil {
-		if earliest := now.Add(-time.Duration(*spec.StartingDeadlineSeconds) * time.Second); earliest.After(since) {
-			since = earliest
-		}
-	}
-	return since.In(now.Location())
 }
 
 // start runs the one that is due, unless it did already or may not.
@@ -169,23 +161,30 @@ func read(spec *batchv1.CronJobSpec, zone *time.Location, now time.Time) (cron.S
 	return schedule, now, nil
 }
 
-// last is the newest run after since and not after now, zero if none, and about how many there were.
-func last(schedule cron.Schedule, since, now time.Time) (time.Time, int64) {
+// last is the newest run after since and not after now, zero if none, about how many there were, and when the next one is.
+func last(schedule cron.Schedule, since, now time.Time) (newest time.Time, missed int64, next time.Time) {
 	first := schedule.Next(since)
+	if every, fixed := schedule.(cron.ConstantDelaySchedule); fixed { // @every counts from the run before
+		if first.After(now) {
+			return time.Time{}, 0, first.UTC()
+		}
+		n := now.Sub(first) / every.Delay
+		newest = first.Add(n * every.Delay)
+		return newest, int64(n) + 1, newest.Add(every.Delay).UTC()
+	}
+	if next = schedule.Next(now); !next.IsZero() {
+		next = next.UTC()
+	}
 	if first.IsZero() || first.After(now) {
-		return time.Time{}, 0
+		return time.Time{}, 0, next
 	}
 	second := schedule.Next(first)
 	if second.IsZero() || second.After(now) {
-		return first, 1
-	}
-	if every, fixed := schedule.(cron.ConstantDelaySchedule); fixed { // @every counts from the run before
-		n := now.Sub(first) / every.Delay
-		return first.Add(n * every.Delay), int64(n) + 1
+		return first, 1, next
 	}
 	// Going through all of a long outage could take long: begin with a guess, and go back further while it is too late.
-	missed := int64(now.Sub(first)/second.Sub(first)) + 1
-	newest := first
+	missed = int64(now.Sub(first)/second.Sub(first)) + 1
+	newest = first
 	for back := second.Sub(first); ; back *= 2 {
 		from := now.Add(-back)
 		if from.Before(first) {
@@ -195,12 +194,9 @@ func last(schedule cron.Schedule, since, now time.Time) (time.Time, int64) {
 			newest = at
 			break
 		}
-		if from.Equal(first) {
-			break
-		}
 	}
 	for at := schedule.Next(newest); !at.IsZero() && !at.After(now); at = schedule.Next(at) {
 		newest = at
 	}
-	return newest, missed
+	return newest, missed, next
 }

@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/validation"
 
@@ -38,22 +37,6 @@ func (c Config) Claim(namespace, name string) (*corev1.PersistentVolumeClaim, bo
 // ServiceAccount returns the ServiceAccount of that name, if it is there.
 func (c Config) ServiceAccount(namespace, name string) (*corev1.ServiceAccount, bool) {
 	return fleet.Lookup[*corev1.ServiceAccount](c.Desired, fleet.ObjectID{Kind: fleet.KindServiceAccount, Namespace: namespace, Name: name})
-}
-
-// StorageClass returns the StorageClass of that name, if it is there.
-func (c Config) StorageClass(name string) (*storagev1.StorageClass, bool) {
-	return fleet.Lookup[*storagev1.StorageClass](c.Desired, fleet.ObjectID{Kind: fleet.KindStorageClass, Name: name})
-}
-
-// ReclaimPolicy is what becomes of a claim's volume after it: it is kept, unless a storage class that is there says
-// otherwise.
-func (c Config) ReclaimPolicy(claim *corev1.PersistentVolumeClaim) corev1.PersistentVolumeReclaimPolicy {
-	if name := claim.Spec.StorageClassName; name != nil {
-		if class, ok := c.StorageClass(*name); ok && class.ReclaimPolicy != nil {
-			return *class.ReclaimPolicy
-		}
-	}
-	return corev1.PersistentVolumeReclaimRetain
 }
 
 // Place is what a pod's fields can refer to beyond its spec.

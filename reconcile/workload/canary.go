@@ -1,7 +1,9 @@
 package workload
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -13,7 +15,7 @@ import (
 // startSteps begins with a new set at the first step that would add to it. Where nothing else runs there is nothing to be
 // careful about.
 func (r *Rolling) startSteps(at int, d *appsv1.Deployment) {
-	c := fleet.Canary{Since: r.Now}
+	c := fleet.Canary{Since: r.Now, Restarts: r.Sets[at].Restarts}
 	if len(r.oldActive(at)) == 0 {
 		c.Step = int32(len(r.Steps))
 	}
@@ -25,9 +27,9 @@ func (r *Rolling) startSteps(at int, d *appsv1.Deployment) {
 	r.Rollout.Canary = c
 }
 
-// onSteps reports whether the rollout has steps before it.
+// onSteps reports whether the rollout has steps before it. What has been good is not gone to by steps.
 func (r *Rolling) onSteps() bool {
-	return int(r.Rollout.Canary.Step) < len(r.Steps) && r.Rollout.Bad.Want == ""
+	return int(r.Rollout.Canary.Step) < len(r.Steps) && r.Rollout.Bad.Want == "" && r.Rollout.Target != r.Rollout.Good
 }
 
 // resting reports whether the rollout waits because it was told to.
@@ -63,11 +65,13 @@ func (r *Rolling) advance(d *appsv1.Deployment) {
 	if !r.onSteps() {
 		return
 	}
+	c.Reached = min(c.Reached, r.Sets[at].Replicas) // those that scaling took are not lost
 	if c.Fault != "" {
 		if !r.Resumed.After(c.Since) {
 			return
 		}
 		c.Fault, c.Since, c.Restarts = "", r.Now, r.Sets[at].Restarts
+		c.Reached = min(c.Reached, r.ready(at))
 		r.moved(reasonUpdated)
 	}
 	for r.onSteps() {
@@ -121,8 +125,29 @@ func (r *Rolling) fault(at int) string {
 	if g.Restarts > c.Restarts {
 		return fmt.Sprintf("a container of a new pod was restarted (%d times)", g.Restarts)
 	}
-	if reached := min(c.Reached, g.Replicas); min(g.Ready, g.Replicas)+g.Silent < reached {
-		return fmt.Sprintf("%d of %d new pods that were ready still are", g.Ready, reached)
+	if ready := r.ready(at); ready < c.Reached {
+		return fmt.Sprintf("%d of %d new pods that were ready still are", ready, c.Reached)
 	}
 	return ""
+}
+
+// ready is how many of a set's pods are ready as far as is known: of an agent that has just started nothing is known.
+func (r *Rolling) ready(at int) int32 {
+	return min(r.Sets[at].Ready+r.Sets[at].Silent, r.Sets[at].Replicas)
+}
+
+// scaleSteps sizes the sets of a Deployment that was scaled on its steps: no more pods are new than the step has, and the
+// others make up for it, the largest set first.
+func (r *Rolling) scaleSteps(d *appsv1.Deployment) bool {
+	at, replicas := r.current(), *d.Spec.Replicas
+	changed := r.resize(at, min(r.Sets[at].Replicas, r.most(replicas)), d)
+	old := r.oldActive(at)
+	slices.SortStableFunc(old, func(a, b int) int { return -cmp.Compare(r.Sets[a].Replicas, r.Sets[b].Replicas) })
+	missing := replicas - r.total()
+	for _, i := range old {
+		size := max(r.Sets[i].Replicas+missing, 0)
+		missing -= size - r.Sets[i].Replicas
+		changed = r.resize(i, size, d) || changed
+	}
+	return changed
 }

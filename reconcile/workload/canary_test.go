@@ -240,13 +240,13 @@ func TestCanaryStops(t *testing.T) {
 	lose := func(g *workload.Generation) { g.Ready, g.Available = 1, 1 }
 	for _, test := range []struct {
 		name  string
-		break_ func(g *workload.Generation)
+		fails func(g *workload.Generation)
 		says  string
 	}{{"a restart", restart, "restarted"}, {"lost readiness", lose, "1 of 2 new pods that were ready still are"}} {
 		t.Run(test.name, func(t *testing.T) {
 			w := at(t)
 			w.bad["v2"] = true
-			change(w, test.break_)
+			change(w, test.fails)
 			w.roll()
 			if !noted(w, test.says) || !noted(w, "stopped at step 3 of 4") || !w.r.Waits(w.d) {
 				t.Errorf("notes %v", w.r.Notes)
@@ -269,7 +269,7 @@ func TestCanaryStops(t *testing.T) {
 		t.Run(test.name+", resumed although it is not mended", func(t *testing.T) {
 			w := at(t)
 			w.bad["v2"] = true
-			change(w, test.break_)
+			change(w, test.fails)
 			w.roll()
 			w.resumed = w.now.Add(time.Second)
 			w.wait(2 * time.Second).roll()
@@ -281,7 +281,7 @@ func TestCanaryStops(t *testing.T) {
 		t.Run(test.name+" goes back", func(t *testing.T) {
 			w := at(t)
 			w.rollback, w.bad["v2"] = true, true
-			change(w, test.break_)
+			change(w, test.fails)
 			w.settle(8)
 			if got := sizes(w); got != "v1:08" || w.r.Rollout.Bad.Want != "v2" || !strings.Contains(w.r.Rollout.Bad.Why, strings.Split(test.says, " new")[0]) {
 				t.Errorf("now %s, %+v", got, w.r.Rollout.Bad)
@@ -290,7 +290,7 @@ func TestCanaryStops(t *testing.T) {
 		t.Run(test.name+", and another commit", func(t *testing.T) {
 			w := at(t)
 			w.bad["v2"] = true
-			change(w, test.break_)
+			change(w, test.fails)
 			w.roll()
 			w.push("v3")
 			w.settle(8)
@@ -427,7 +427,25 @@ func TestCanaryOfAnotherKind(t *testing.T) {
 		if got := sizes(w); got != "v2:04" || len(w.r.Notes) > 0 {
 			t.Errorf("now %s, %v", got, w.r.Notes)
 		}
-		w.bad["v3"], w.rollback = true, true
+		w.push("v2b")
+		w.settle(0)
+		w.lazy = 0
+		w.wait(time.Second).roll()
+		w.ready(2)
+		w.wait(time.Second).roll()
+		if len(w.r.Notes) > 0 {
+			t.Errorf("two of four are ready: %v", w.r.Notes)
+		}
+		i := slices.IndexFunc(w.r.Sets, func(g workload.Generation) bool { return g.Want == "v2b" })
+		w.r.Sets[i].Restarts, w.rollback = 1, true
+		w.wait(time.Second).roll()
+		if len(w.r.Notes) > 0 || w.r.Rollout.Bad != (fleet.Bad{}) {
+			t.Errorf("one restarted once: %v", w.r.Notes)
+		}
+		w.push("v2")
+		w.settle(4)
+		w.settle(4)
+		w.bad["v3"] = true
 		w.push("v3")
 		w.settle(4)
 		w.settle(4)

@@ -20,6 +20,7 @@ type Everywhere struct {
 	Rollout  fleet.Rollout
 	Members  []Member                // all its pods, also those being removed
 	Nodes    map[fleet.NodeName]bool // those that should have a pod; false: may keep one, but gets none
+	Named    func(name string) bool  // whether a revision's name belongs to somebody else; nil for nobody
 	Hold     string                  // as Rolling has it
 	Rollback bool
 	Now      time.Time
@@ -75,13 +76,36 @@ func Spread(e Everywhere) Everywhere {
 	begin(&e.Rollout, e.Object, e.Now)
 	e.Rollout.Bad, e.Target = avoid(e.Rollout, e.Target, e.Object.Revision, e.Sets)
 	e.pass(s)
-	if e.Rollback && !e.Done && e.Rollout.Target != (fleet.ObjectID{}) &&
-		standsStill(&e.Rollout, e.Object.Revision, e.Target, e.Sets, e.Now, &e.WakeAt, &e.Notes) {
-		e.Rollout.Bad, e.Target = avoid(e.Rollout, e.Target, e.Object.Revision, e.Sets)
-		e.pass(s)
+	if e.Rollback && !e.Done && s.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType {
+		bad, wakeAt, note := late(&e.Rollout, e.Object.Revision, e.Target, e.serves(s), e.Now)
+		e.WakeAt = fleet.Earliest(e.WakeAt, wakeAt)
+		if note != "" {
+			e.Notes = append(e.Notes, note)
+		}
+		if bad {
+			e.Rollout.Bad, e.Target = avoid(e.Rollout, e.Target, e.Object.Revision, e.Sets)
+			e.pass(s)
+		}
 	}
 	e.Sets = trimRevisions(e.Sets, e.Rollout, e.Members, s.Spec.RevisionHistoryLimit)
 	return e
+}
+
+// serves is the revision besides the target of which most pods are available; zero for none.
+func (e *Everywhere) serves(s *appsv1.DaemonSet) fleet.ObjectID {
+	var best fleet.ObjectID
+	var most int32
+	for i := range e.Sets {
+		set := &e.Sets[i]
+		if set.ID == e.Rollout.Target {
+			continue
+		}
+		mine := slices.DeleteFunc(slices.Clone(e.Members), func(m Member) bool { return !of(m, set) })
+		if n := Count(mine, time.Duration(s.Spec.MinReadySeconds)*time.Second, e.Now).Available; n > most {
+			best, most = set.ID, n
+		}
+	}
+	return best
 }
 
 // spread is one look at a DaemonSet.
@@ -92,6 +116,7 @@ type spread struct {
 	nodes  []fleet.NodeName // that should have a pod, in order
 	byNode map[fleet.NodeName]*seat
 	gone   map[string]bool
+	held   bool // it has to wait for something else before it begins
 }
 
 // seat is what one node has.
@@ -128,7 +153,7 @@ func (e *Everywhere) pass(s *appsv1.DaemonSet) {
 
 // revision finds or makes the revision that pods should have, and reports whether there is one.
 func (w *spread) revision() bool {
-	h := history{kind: fleet.KindRevision, object: w.Object, target: w.Target, now: w.Now}
+	h := history{kind: fleet.KindRevision, object: w.Object, target: w.Target, taken: w.Named, now: w.Now}
 	h.stamp(w.Sets)
 	at := w.Target.in(w.Sets)
 	runs := func(s *fleet.Set) bool {
@@ -136,8 +161,9 @@ func (w *spread) revision() bool {
 	}
 	reason := ""
 	switch {
-	case w.Hold != "" && (at < 0 || (w.Rollout.Target != w.Sets[at].ID && !runs(&w.Sets[at]))):
+	case w.Hold != "" && w.Rollout.Bad == (fleet.Bad{}) && (at < 0 || (w.Rollout.Target != w.Sets[at].ID && !runs(&w.Sets[at]))):
 		w.Notes = append(w.Notes, w.Hold)
+		w.held = true
 		at = slices.IndexFunc(w.Sets, func(s fleet.Set) bool { return s.ID == w.Rollout.Target })
 		if at < 0 {
 			return false
@@ -253,6 +279,7 @@ func (w *spread) manage() {
 				last := (*list)[len(*list)-1]
 				*list = (*list)[:len(*list)-1]
 				w.drain(last)
+				s.leaving = true
 			}
 		}
 		if len(s.old)+len(s.fresh) == 0 && !s.leaving {
@@ -268,8 +295,10 @@ func (w *spread) replace(unavailable int32) {
 	for _, node := range w.nodes {
 		s := w.byNode[node]
 		switch {
+		case len(s.old) > 0 && len(s.fresh) > 0 && w.available(s.old[0]) && !w.available(s.fresh[0]):
+			w.drain(s.fresh[0]) // left from an update with surge: what serves is not given up for what does not
 		case len(s.fresh) > 0:
-			if len(s.old) > 0 { // left from an update with surge
+			if len(s.old) > 0 {
 				w.drain(s.old[0])
 			}
 			if !w.available(s.fresh[0]) {
@@ -277,9 +306,12 @@ func (w *spread) replace(unavailable int32) {
 			}
 		case len(s.old) == 0:
 			missing++
+		case s.old[0].Report == nil: // nothing is known of it
+			missing++
 		case !w.available(s.old[0]):
 			missing++
 			w.drain(s.old[0])
+		case s.leaving: // one after the other
 		default:
 			candidates = append(candidates, s.old[0])
 		}
@@ -300,13 +332,15 @@ func (w *spread) surge(most int32) {
 	for _, node := range w.nodes {
 		s := w.byNode[node]
 		switch {
-		case len(s.old) == 0:
+		case len(s.old) == 0, s.old[0].Report == nil:
 		case len(s.fresh) > 0 && w.available(s.fresh[0]):
 			w.drain(s.old[0])
 		case len(s.fresh) > 0:
 			beside++
 		case !w.available(s.old[0]): // it does not serve: nothing is lost by replacing it
 			w.drain(s.old[0])
+		case s.leaving: // never three at once
+			beside++
 		default:
 			candidates = append(candidates, node)
 		}
@@ -343,7 +377,7 @@ func (w *spread) progress() {
 	done := true
 	for _, node := range w.nodes {
 		s := w.byNode[node]
-		if len(s.fresh) > 0 {
+		if len(s.fresh) > 0 && !w.gone[s.fresh[0].Slot.UID] {
 			updated++
 			if w.available(s.fresh[0]) {
 				available++
@@ -351,16 +385,23 @@ func (w *spread) progress() {
 				continue
 			}
 		}
-		done = false
+		onDelete := w.spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
+		done = done && onDelete && len(s.old) > 0 && w.available(s.old[0])
 	}
-	w.Done = done
+	for _, heard := range w.Nodes {
+		done = done && heard
+	}
+	w.Done = done && !w.held
 	last := &w.Rollout
 	if updated > last.Updated || available > last.Available {
 		last.Reason, last.Progress = reasonUpdated, w.Now
 	}
 	last.Updated, last.Available = updated, available
-	if done {
-		last.Reason, last.Good = reasonAvailable, w.target.ID
+	if w.Done {
+		last.Reason = reasonAvailable
+		if int(updated) == len(w.nodes) && updated > 0 || last.Good == (fleet.ObjectID{}) {
+			last.Good = w.target.ID
+		}
 	}
 	if last.Bad != (fleet.Bad{}) {
 		w.Notes = append(w.Notes, badNote(last.Bad))

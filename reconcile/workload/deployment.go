@@ -58,6 +58,9 @@ func Roll(r Rolling) Rolling {
 		r.Rollout = fleet.Rollout{ID: r.Object.ID, Progress: r.Now}
 	}
 	r.Rollout.Source = r.Object.Source
+	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
+		r.Steps = nil
+	}
 	r.avoid()
 	for i := range r.Sets { // an old set is the Deployment's, whichever source that comes from by now
 		if r.Sets[i].Want != r.Target.Want {
@@ -111,7 +114,7 @@ func (r *Rolling) sync(d *appsv1.Deployment) bool {
 
 // held reports whether the rollout has to wait for something else before it begins.
 func (r *Rolling) held() bool {
-	if r.Hold == "" {
+	if r.Hold == "" || r.Rollout.Bad != (fleet.Bad{}) { // the way back waits for nobody
 		return false
 	}
 	at := r.current()
@@ -316,7 +319,7 @@ func (r *Rolling) scale(d *appsv1.Deployment) bool {
 		}
 	}
 	switch {
-	case len(active) == 1 || (len(active) == 0 && at >= 0):
+	case len(active) == 1 || (len(active) == 0 && at >= 0 && !r.held()):
 		only := at
 		if len(active) == 1 {
 			only = active[0]
@@ -336,6 +339,9 @@ func (r *Rolling) scale(d *appsv1.Deployment) bool {
 	}
 	if d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType {
 		return false
+	}
+	if at >= 0 && r.onSteps() {
+		return r.scaleSteps(d)
 	}
 	return r.distribute(d, active)
 }
@@ -475,7 +481,10 @@ func (r *Rolling) progress(d *appsv1.Deployment) {
 		if last.Reason != reasonAvailable {
 			r.moved(reasonAvailable)
 		}
-		last.Good, last.Canary = r.Sets[at].ID, fleet.Canary{}
+		last.Canary = fleet.Canary{}
+		if *d.Spec.Replicas > 0 || last.Good == (fleet.ObjectID{}) { // what never ran was not good
+			last.Good = r.Sets[at].ID
+		}
 		return
 	}
 	if forward {

@@ -108,6 +108,13 @@ type world struct {
 	bad   map[fleet.Hash]bool // templates whose pods never become ready
 	lazy  int32               // terminating pods that are still there, by set
 	trace strings.Builder
+
+	revision fleet.Revision // empty for one by the template
+	stamp    fleet.Stamp
+	hold     string
+	rollback bool
+	steps    string // as the annotation has them
+	resumed  time.Time
 }
 
 func newWorld(t testing.TB, d *appsv1.Deployment) *world {
@@ -120,10 +127,22 @@ func newWorld(t testing.TB, d *appsv1.Deployment) *world {
 // roll decides once and checks that deciding again changes nothing.
 func (w *world) roll() {
 	w.t.Helper()
+	var steps []fleet.CanaryStep
+	if w.steps != "" {
+		var err error
+		if steps, err = fleet.ParseSteps(w.steps); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	revision := w.revision
+	if revision == "" {
+		revision = fleet.Revision("rev-" + w.hash)
+	}
 	in := workload.Rolling{
-		Object: fleet.Object{ID: webID, Source: "home", Revision: fleet.Revision("rev-" + w.hash), Value: w.d, Hash: w.hash},
-		Target: workload.Target{Want: w.hash, From: fleet.Revision("rev-" + w.hash)},
+		Object: fleet.Object{ID: webID, Source: "home", Revision: revision, Value: w.d, Hash: w.hash},
+		Target: workload.Target{Want: w.hash, Stamp: w.stamp, From: revision},
 		Sets:   w.r.Sets, Rollout: w.r.Rollout, Now: w.now, Taken: func(name string) bool { return w.taken[name] },
+		Hold: w.hold, Rollback: w.rollback, Steps: steps, Resumed: w.resumed,
 	}
 	w.r = workload.Roll(in)
 	in.Sets, in.Rollout = w.r.Sets, w.r.Rollout
@@ -134,6 +153,9 @@ func (w *world) roll() {
 		g := &w.r.Sets[i]
 		g.Active, g.Available, g.Ready = g.Replicas, min(g.Available, g.Replicas), min(g.Ready, g.Replicas)
 		g.Present = max(g.Active, min(g.Present, w.lazy))
+		if g.Active == 0 {
+			g.Restarts = 0
+		}
 		g.WakeAt = time.Time{}
 	}
 	w.write()

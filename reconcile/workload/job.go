@@ -53,6 +53,11 @@ func Run(w Work) Work {
 	default:
 		w.size()
 	}
+	for _, m := range w.Members { // somebody removed it, and its node began anew before the count was known there
+		if m.Slot.Counted && m.Slot.Goal == fleet.Run && m.Report != nil && !m.Report.Terminal() {
+			w.Drain = append(w.Drain, m.Slot.UID)
+		}
+	}
 	w.judge(suspended) // what is let go by now does not run any more
 	if l.Outcome != "" {
 		w.Place = nil
@@ -82,8 +87,13 @@ func ended(m Member) bool { return m.Slot.Counted || (m.Report != nil && m.Repor
 // active reports whether a pod should run and has not ended.
 func active(m Member) bool { return m.Slot.Goal == fleet.Run && !ended(m) }
 
-// terminating reports whether a pod is being removed and has not ended.
-func terminating(m Member) bool { return m.Slot.Goal != fleet.Run && !ended(m) }
+// terminating reports whether a pod is being removed and still runs as far as is known.
+func terminating(m Member) bool {
+	if m.Report == nil {
+		return m.Slot.Goal != fleet.Run && !m.Slot.Counted
+	}
+	return m.Slot.Goal != fleet.Run && !m.Report.Terminal()
+}
 
 func (w *Work) number(of func(Member) bool) int32 {
 	var n int32
@@ -119,11 +129,20 @@ func (w *Work) count() {
 
 func (w *Work) succeeded(m Member) {
 	l := &w.Ledger
-	if indexed(&l.Spec) && (m.Slot.Index == nil || !insert(&l.Done, *m.Slot.Index)) {
-		return // another pod of that index was first
+	if indexed(&l.Spec) {
+		if m.Slot.Index == nil {
+			return
+		}
+		if _, lost := slices.BinarySearch(l.Lost, *m.Slot.Index); lost || !insert(&l.Done, *m.Slot.Index) {
+			return // another pod of that index was first
+		}
 	}
 	l.Succeeded++
-	l.Streak, l.LastFailure = 0, time.Time{}
+	at := Ended(m.Report)
+	l.LastSuccess = later(l.LastSuccess, at)
+	if !at.Before(l.LastFailure) {
+		l.Streak, l.LastFailure = 0, time.Time{}
+	}
 }
 
 func (w *Work) failed(m Member) {
@@ -143,8 +162,10 @@ func (w *Work) failed(m Member) {
 	if !ignored {
 		l.Failed++
 	}
-	l.Streak++ // what does not count is waited out all the same
-	l.LastFailure = later(l.LastFailure, at)
+	if !at.Before(l.LastSuccess) { // what does not count is waited out all the same
+		l.Streak++
+		l.LastFailure = later(l.LastFailure, at)
+	}
 	limit := l.Spec.BackoffLimitPerIndex
 	if limit == nil || m.Slot.Index == nil {
 		return
@@ -159,7 +180,8 @@ func (w *Work) failed(m Member) {
 		tries.Count++
 	}
 	l.Tries[i] = tries
-	if tries.Count > *limit || action == batchv1.PodFailurePolicyActionFailIndex {
+	_, done := slices.BinarySearch(l.Done, i)
+	if !done && (tries.Count > *limit || action == batchv1.PodFailurePolicyActionFailIndex) {
 		insert(&l.Lost, i)
 	}
 }

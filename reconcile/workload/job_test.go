@@ -748,6 +748,41 @@ func TestJobBackoffOfLateReports(t *testing.T) {
 	w.script("decide => kept p1 p2; failed 2; wakes 20s")
 }
 
+// What became of an index first stands, also when two pods of it were under way.
+func TestJobDoneAndLost(t *testing.T) {
+	const spec = "{completions: 2, parallelism: 1, completionMode: Indexed, backoffLimitPerIndex: 0}"
+	newJobWorld(t, spec).script(`
+		decide => run p1[0]
+		set {suspend: true}
+		set {suspend: false} => run p2[0]; drain p1[0]
+		fail p2 => run p3[1]; drain p1[0]; kept p2[0]; failed 1; lost 0
+		ok p1 => run p3[1]; drain p1[0]; kept p2[0]; failed 1; lost 0
+		ok p3 => drain p1[0]; kept p2[0] p3[1]; ok 1; failed 1; done 1; lost 0; Failed FailedIndexes; finished`)
+	newJobWorld(t, spec).script(`
+		decide
+		set {suspend: true}
+		set {suspend: false} => run p2[0]; drain p1[0]
+		ok p1,
+		+1s,
+		fail p2 => run p3[1]; drain p1[0]; kept p2[0]; ok 1; failed 1; done 0
+		ok p3 => drain p1[0]; kept p2[0] p3[1]; ok 2; failed 1; done 0,1; Complete CompletionsReached; finished`)
+}
+
+// What ends a run of failures is a success after them, whenever it comes to be known.
+func TestJobBackoffOfLateSuccess(t *testing.T) {
+	w := newJobWorld(t, "{completions: 3, parallelism: 2, backoffLimit: 9}")
+	w.script("decide\n+5s")
+	w.script("fail p2 => run p1; kept p2; failed 1; wakes 10s")
+	w.report("p1", ending(0, w.now.Add(-5*time.Second)))
+	w.script("decide => kept p1 p2; ok 1; failed 1; wakes 10s")
+
+	w = newJobWorld(t, "{completions: 3, parallelism: 2, backoffLimit: 9}")
+	w.script("decide\n+5s")
+	w.script("ok p2 => run p1 p3; kept p2; ok 1")
+	w.report("p1", ending(1, w.now.Add(-time.Second)))
+	w.script("decide => run p3 p4; kept p1 p2; ok 1; failed 1")
+}
+
 func TestJobMessages(t *testing.T) {
 	for _, test := range []struct{ name, spec, script, want string }{
 		{"complete", "", "decide\nok p1", "Reached expected number of succeeded pods"},
@@ -833,7 +868,7 @@ func TestPodFailurePolicy(t *testing.T) {
 				got = "FailIndex"
 			case l.Failed == 1 && l.Tries[0].Count == 1 && l.Outcome == "":
 				got = "Count"
-			case l.Failed != 0 || l.Outcome != "" || len(l.Tries) > 0:
+			case l.Failed != 0 || l.Outcome != "" || l.Tries[0].Count > 0:
 				got = w.String()
 			}
 			if got != test.want {

@@ -25,7 +25,7 @@ func avoid(rollout fleet.Rollout, target Target, revision fleet.Revision, sets [
 	case bad.Want == target.Want:
 		for i := range sets {
 			if sets[i].ID == rollout.Good {
-				return bad, Target{Want: sets[i].Want, Stamp: sets[i].Stamp, From: sets[i].From}
+				return bad, Of(&sets[i])
 			}
 		}
 	}
@@ -39,7 +39,7 @@ func (r *Rolling) goBack(d *appsv1.Deployment) bool {
 	if r.Rollout.Reason == reasonExceeded {
 		why = fmt.Sprintf("made no progress for %s", time.Duration(*d.Spec.ProgressDeadlineSeconds)*time.Second)
 	}
-	if !r.Rollback || why == "" || d.Spec.Paused || r.held() || r.Rollout.Bad.Want == r.Target.Want {
+	if !r.Rollback || why == "" || d.Spec.Paused || r.held() || r.Rollout.Bad != (fleet.Bad{}) {
 		return false
 	}
 	good := r.good()
@@ -90,3 +90,27 @@ func badNote(bad fleet.Bad) string {
 	return fmt.Sprintf("revision %s is bad for it: %s; it was rolled back at %s and stays back until another commit comes",
 		bad.Revision.Short(), bad.Why, bad.Since.UTC().Format(time.RFC3339))
 }
+
+// late marks the rollout of a StatefulSet or DaemonSet as bad when it has made no progress for the default deadline, and
+// there is something to go back to: what was good last or, where that is not remembered (the store was lost), otherwise.
+// It reports whether it did, or when that would be, or why it cannot.
+func late(r *fleet.Rollout, revision fleet.Revision, target Target, otherwise fleet.ObjectID, now time.Time) (bad bool, wakeAt time.Time, note string) {
+	if r.Bad != (fleet.Bad{}) || r.Good == r.Target || r.Reason == reasonAvailable || r.Target == (fleet.ObjectID{}) {
+		return false, time.Time{}, ""
+	}
+	if deadline := r.Progress.Add(defaultDeadline); now.Before(deadline) {
+		return false, deadline, ""
+	}
+	if r.Good == (fleet.ObjectID{}) && otherwise != r.Target {
+		r.Good = otherwise
+	}
+	if r.Good == (fleet.ObjectID{}) {
+		return false, time.Time{}, "there is no earlier version that was good: it cannot be rolled back"
+	}
+	r.Bad = fleet.Bad{Revision: revision, Want: target.Want, Since: now, Why: fmt.Sprintf("made no progress for %s", defaultDeadline)}
+	return true, time.Time{}, ""
+}
+
+// defaultDeadline is how long a rollout of a kind without progressDeadlineSeconds may stand still before it is rolled back,
+// where that was opted for: what a Deployment has by default.
+const defaultDeadline = 600 * time.Second

@@ -20,7 +20,8 @@ type Ordered struct {
 	Members []Member // all its pods, also those being removed
 	// Taken reports whether a pod of that ordinal exists or is being removed, whoever has it: its name is not free.
 	Taken    func(ordinal int32) bool
-	Hold     string // as Rolling has it
+	Named    func(name string) bool // whether a revision's name belongs to somebody else; nil for nobody
+	Hold     string                 // as Rolling has it
 	Rollback bool
 	Now      time.Time
 
@@ -43,10 +44,17 @@ func Order(o Ordered) Ordered {
 	s := o.Object.Value.(*appsv1.StatefulSet)
 	begin(&o.Rollout, o.Object, o.Now)
 	o.Rollout.Bad, o.Target = avoid(o.Rollout, o.Target, o.Object.Revision, o.Sets)
-	w := o.pass(s)
-	if o.late(w) {
-		o.Rollout.Bad, o.Target = avoid(o.Rollout, o.Target, o.Object.Revision, o.Sets)
-		o.pass(s)
+	o.pass(s)
+	if o.Rollback && !o.Done && s.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType {
+		bad, wakeAt, note := late(&o.Rollout, o.Object.Revision, o.Target, o.Rollout.Current, o.Now)
+		o.WakeAt = fleet.Earliest(o.WakeAt, wakeAt)
+		if note != "" {
+			o.Notes = append(o.Notes, note)
+		}
+		if bad {
+			o.Rollout.Bad, o.Target = avoid(o.Rollout, o.Target, o.Object.Revision, o.Sets)
+			o.pass(s)
+		}
 	}
 	o.Sets = trimRevisions(o.Sets, o.Rollout, o.Members, s.Spec.RevisionHistoryLimit)
 	return o
@@ -70,9 +78,10 @@ type ordered struct {
 	pods            map[int32]Member
 	surplus         []Member // beyond the wanted ordinals, highest first
 	going           map[string]bool
+	held            bool // it has to wait for something else before it begins
 }
 
-func (o *Ordered) pass(s *appsv1.StatefulSet) *ordered {
+func (o *Ordered) pass(s *appsv1.StatefulSet) {
 	o.Place, o.Drain, o.Notes, o.Done, o.WakeAt = nil, nil, nil, false, time.Time{}
 	w := &ordered{Ordered: o, spec: &s.Spec, pods: map[int32]Member{}, going: map[string]bool{}}
 	if s.Spec.Ordinals != nil {
@@ -86,13 +95,12 @@ func (o *Ordered) pass(s *appsv1.StatefulSet) *ordered {
 	w.sort()
 	w.revisions()
 	if w.update == nil {
-		return w // it may not begin
+		return // it may not begin
 	}
 	if w.fill() && w.shrink() && s.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType {
 		w.roll()
 	}
 	w.progress()
-	return w
 }
 
 // sort puts each pod where it belongs. Of two that bear one name the older one stays.
@@ -131,11 +139,12 @@ func (w *ordered) ordinal(m Member) int32 {
 
 // revisions finds or makes the revision to update to, and that which pods below the partition have.
 func (w *ordered) revisions() {
-	h := history{kind: fleet.KindRevision, object: w.Object, target: w.Target, now: w.Now}
+	h := history{kind: fleet.KindRevision, object: w.Object, target: w.Target, taken: w.Named, now: w.Now}
 	h.stamp(w.Sets)
 	at := w.Target.in(w.Sets)
-	if w.Hold != "" && (at < 0 || (w.Rollout.Target != w.Sets[at].ID && !w.runs(&w.Sets[at]))) {
+	if w.Hold != "" && w.Rollout.Bad == (fleet.Bad{}) && (at < 0 || (w.Rollout.Target != w.Sets[at].ID && !w.runs(&w.Sets[at]))) {
 		w.Notes = append(w.Notes, w.Hold)
+		w.held = true
 		at = slices.IndexFunc(w.Sets, func(s fleet.Set) bool { return s.ID == w.Rollout.Target })
 		if at < 0 {
 			return
@@ -213,7 +222,7 @@ func (w *ordered) fill() bool {
 // somebody deletes it, even when a fix has been pushed; it is not serving, so nothing is lost by going on
 // (ARCHITECTURE.md, "A fix replaces what is stuck").
 func (w *ordered) stuck(m Member) bool {
-	if _, ready := readySince(m); ready {
+	if _, ready := readySince(m); ready || m.Report == nil { // of what nobody has spoken nothing is known
 		return false
 	}
 	return w.spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType && !of(m, w.wanted(w.ordinal(m)))
@@ -285,7 +294,7 @@ func (w *ordered) progress() {
 	}
 	for i := w.first; i < w.last; i++ {
 		m, there := w.pods[i]
-		settled = settled && there && of(m, w.wanted(i))
+		settled = settled && there && (of(m, w.wanted(i)) || w.spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType)
 		if !there {
 			continue
 		}
@@ -297,7 +306,7 @@ func (w *ordered) progress() {
 		}
 	}
 	all := w.last - w.first
-	w.Done = settled && available == all
+	w.Done = settled && available == all && !w.held
 	if updated == all && available == all && len(w.surplus) == 0 {
 		w.Rollout.Current = w.update.ID
 	}
@@ -307,41 +316,12 @@ func (w *ordered) progress() {
 	}
 	last.Updated, last.Available = updated, available
 	if w.Done {
-		last.Reason = reasonAvailable
-		if updated == all || last.Good == (fleet.ObjectID{}) {
+		last.Reason = reasonAvailable // with OnDelete the rest is up to others
+		if (updated == all && all > 0) || last.Good == (fleet.ObjectID{}) {
 			last.Good = last.Current
 		}
 	}
 	if last.Bad != (fleet.Bad{}) {
 		w.Notes = append(w.Notes, badNote(last.Bad))
 	}
-}
-
-// defaultDeadline is how long a rollout of a kind without progressDeadlineSeconds may stand still before it is rolled back,
-// where that was opted for: what a Deployment has by default.
-const defaultDeadline = 600 * time.Second
-
-// late marks a rollout as bad that has stood still for too long, where a rollback was opted for and there is something to go
-// back to. It reports whether it did.
-func (o *Ordered) late(w *ordered) bool {
-	return w.update != nil && o.Rollback && !o.Done &&
-		standsStill(&o.Rollout, o.Object.Revision, o.Target, o.Sets, o.Now, &o.WakeAt, &o.Notes)
-}
-
-// standsStill marks a rollout as bad that has made no progress for the default deadline.
-func standsStill(r *fleet.Rollout, revision fleet.Revision, target Target, sets []fleet.Set, now time.Time, wakeAt *time.Time, notes *[]string) bool {
-	if r.Bad.Want == target.Want || r.Good == r.Target || r.Reason == reasonAvailable {
-		return false
-	}
-	deadline := r.Progress.Add(defaultDeadline)
-	if now.Before(deadline) {
-		*wakeAt = fleet.Earliest(*wakeAt, deadline)
-		return false
-	}
-	if !slices.ContainsFunc(sets, func(s fleet.Set) bool { return s.ID == r.Good }) {
-		*notes = append(*notes, "there is no earlier version that was good: it cannot be rolled back")
-		return false
-	}
-	r.Bad = fleet.Bad{Revision: revision, Want: target.Want, Since: now, Why: fmt.Sprintf("made no progress for %s", defaultDeadline)}
-	return true
 }

@@ -421,6 +421,29 @@ func TestStatefulSetRevisions(t *testing.T) {
 			t.Errorf("current %s, good %s, done %t", r.out.Rollout.Current, r.out.Rollout.Good, r.out.Done)
 		}
 	})
+	t.Run("partition raised in the middle is no failure", func(t *testing.T) {
+		r := newRow(t, statefulSet(3)).settle()
+		r.rollback = true
+		r.push("v2").look().live().look().live()
+		r.push("v2", partition(3)).settle()
+		if !r.out.Done || r.out.Rollout.Reason != "NewReplicaSetAvailable" {
+			t.Errorf("nothing is left to do, and it is not done: %s, %+v", r, r.out.Rollout)
+		}
+		r.now = r.now.Add(time.Hour)
+		r.settle()
+		if r.out.Rollout.Bad != (fleet.Bad{}) {
+			t.Errorf("nothing is wrong, and it is bad: %+v", r.out.Rollout.Bad)
+		}
+		wantText(t, "pods", r.String(), "0:v1+ 1:v1+ 2:v2+")
+	})
+	t.Run("all new, and the partition raised", func(t *testing.T) {
+		r := newRow(t, statefulSet(1)).settle()
+		r.push("v2").look().live().look()
+		r.live().push("v2", partition(1)).look()
+		if !r.out.Done || r.out.Rollout.Current != r.setOf("v2").ID {
+			t.Errorf("done %t, %+v", r.out.Done, r.out.Rollout)
+		}
+	})
 	t.Run("a revert revives the revision", func(t *testing.T) {
 		r := newRow(t, statefulSet(2)).settle()
 		first := r.setOf("v1")

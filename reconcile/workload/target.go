@@ -11,11 +11,15 @@ import (
 
 // Target is what a workload should run, by Git and by what operators asked for.
 type Target struct {
+	Set  fleet.ObjectID // the very set, where one is meant; zero for any that will do
 	Want fleet.Hash
 	// Stamp: pods that were restarted later than Restarted will do; a Config of "" asks for none in particular.
 	Stamp fleet.Stamp
 	From  fleet.Revision // where the template can be read
 }
+
+// Of is the target of running one set again.
+func Of(s *fleet.Set) Target { return Target{Set: s.ID, Want: s.Want, Stamp: s.Stamp, From: s.From} }
 
 // Is reports whether what has that template and stamp is what should run.
 func (t Target) Is(want fleet.Hash, stamp fleet.Stamp) bool {
@@ -27,7 +31,11 @@ func (t Target) Is(want fleet.Hash, stamp fleet.Stamp) bool {
 func (t Target) find(n int, set func(i int) *fleet.Set) int {
 	at := -1
 	for i := range n {
-		if s := set(i); t.Is(s.Want, s.Stamp) && (at < 0 || preferred(s, set(at))) {
+		s := set(i)
+		if s.ID == t.Set {
+			return i
+		}
+		if t.Is(s.Want, s.Stamp) && (at < 0 || preferred(s, set(at))) {
 			at = i
 		}
 	}

@@ -114,8 +114,8 @@ func claims(ctx context.Context) ([]fleet.ObservedClaim, error) {
 		}
 		claims = append(claims, fleet.ObservedClaim{
 			Claim: fleet.ClaimID{Namespace: namespace, Name: name}, PodmanName: v.Name,
-			Source: fleet.SourceName(v.Labels[fleet.LabelSource]), Reclaim: v.Labels[fleet.LabelReclaim] == "Delete",
-			Size: v.Labels[fleet.LabelClaimSize], Created: v.CreatedAt.UTC(),
+			Source: fleet.SourceName(v.Labels[fleet.LabelSource]),
+			Size:   v.Labels[fleet.LabelClaimSize], Created: v.CreatedAt.UTC(),
 		})
 	}
 	slices.SortFunc(claims, func(a, b fleet.ObservedClaim) int { return strings.Compare(a.Claim.String(), b.Claim.String()) })

@@ -33,7 +33,8 @@ var classFields = fieldTable{
 	{path: "metadata/..."},
 	{path: "provisioner", treatment: noted, text: "has no effect: every volume is a folder on the node"},
 	{path: "parameters", treatment: noted, text: "has no effect: every volume is a folder on the node"},
-	{path: "reclaimPolicy"},
+	{path: "reclaimPolicy", treatment: noted, quiet: "Retain", text: "has no effect: a volume goes only where its claim says so " +
+		"(annotation skerry.dev/prune: \"true\") or its StatefulSet does (persistentVolumeClaimRetentionPolicy)"},
 	{path: "mountOptions", treatment: noted, text: "has no effect: every volume is a folder on the node"},
 	{path: "allowVolumeExpansion", treatment: noted, quiet: "false", text: "has no effect: the size of a claim is not enforced"},
 	{path: "volumeBindingMode", treatment: noted, quiet: "WaitForFirstConsumer", text: "has no effect: a volume is made where its pod runs"},

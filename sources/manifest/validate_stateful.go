@@ -1,6 +1,8 @@
 package manifest
 
 import (
+	"math"
+
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +22,9 @@ func (c *checker) statefulSet(o *appsv1.StatefulSet, p *field.Path) {
 	notNegative(c, p.Child("revisionHistoryLimit"), s.RevisionHistoryLimit)
 	if s.Ordinals != nil {
 		notNegative(c, p.Child("ordinals", "start"), &s.Ordinals.Start)
+		if s.Replicas != nil && int64(s.Ordinals.Start)+int64(*s.Replicas) > math.MaxInt32 {
+			c.bad(p.Child("ordinals", "start"), "is too large: the last ordinal would be beyond %d", math.MaxInt32)
+		}
 	}
 	if s.ServiceName != "" {
 		c.all(p.Child("serviceName"), s.ServiceName, validation.IsDNS1123Label(s.ServiceName))

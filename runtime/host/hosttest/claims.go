@@ -129,7 +129,7 @@ func (h *Host) observedClaims() []fleet.ObservedClaim {
 	for _, c := range h.claims {
 		if id, ours := c.claimID(); ours {
 			all = append(all, fleet.ObservedClaim{
-				Claim: id, PodmanName: c.name, Reclaim: c.labels[fleet.LabelReclaim] == string(corev1.PersistentVolumeReclaimDelete),
+				Claim: id, PodmanName: c.name,
 				Source: fleet.SourceName(c.labels[fleet.LabelSource]), Size: c.labels[fleet.LabelClaimSize], Created: c.created,
 			})
 		}
@@ -149,7 +149,7 @@ func (h *Host) printClaims(b *strings.Builder) {
 		if _, ours := c.claimID(); !ours {
 			b.WriteString(" (a stranger's)")
 		}
-		for _, label := range []string{fleet.LabelClaim, fleet.LabelReclaim, fleet.LabelClaimSize} {
+		for _, label := range []string{fleet.LabelClaim, fleet.LabelClaimSize} {
 			if value := c.labels[label]; value != "" {
 				b.WriteString(" " + value)
 			}

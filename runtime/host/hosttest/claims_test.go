@@ -17,7 +17,7 @@ func TestVolumesByHand(t *testing.T) {
 		t.Errorf("a stranger's volume: %v", err)
 	}
 	ours, err := h.CreateClaim(t.Context(), host.Claim{Name: "a_data", Labels: map[string]string{
-		fleet.LabelClaim: "a/data", fleet.LabelReclaim: "Retain", fleet.LabelClaimSize: "1Gi",
+		fleet.LabelClaim: "a/data", fleet.LabelClaimSize: "1Gi",
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -50,7 +50,7 @@ func TestVolumesByHand(t *testing.T) {
 	const want = `pod a_web pod2 running 10.88.0.3
   container a_web_app container4 running image web:1 attempt 2 memory 1048576 cpu 1000
 image web:1 image1
-claim a_data a/data Retain 1Gi
+claim a_data a/data 1Gi
 claim a_theirs (a stranger's)
 subPath /memory/uid-web/.mounts/app-0 of /claims/a_data/sub
 `

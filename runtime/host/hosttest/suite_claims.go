@@ -16,7 +16,7 @@ import (
 func (b *bench) claim(name string) host.Claim {
 	id := fleet.ClaimID{Namespace: "suite", Name: b.id + "-" + name}
 	return host.Claim{Name: fleet.PodmanClaim(id), Labels: map[string]string{
-		fleet.LabelClaim: id.Namespace + "/" + id.Name, fleet.LabelReclaim: "Delete", fleet.LabelClaimSize: "1Gi", "app": "x",
+		fleet.LabelClaim: id.Namespace + "/" + id.Name, fleet.LabelClaimSize: "1Gi", "app": "x",
 	}}
 }
 
@@ -47,13 +47,12 @@ func (b *bench) claims() []fleet.ObservedClaim {
 var claimTests = map[string]func(*bench){
 	"look shows what was made": func(b *bench) {
 		kept := b.claim("two")
-		kept.Labels[fleet.LabelReclaim] = "Retain"
 		delete(kept.Labels, fleet.LabelClaimSize)
 		b.keep(kept)
 		b.keep(b.claim("one"))
 		got := b.claims()
 		if diff := cmp.Diff([]fleet.ObservedClaim{
-			{Claim: fleet.ClaimID{Namespace: "suite", Name: b.id + "-one"}, PodmanName: b.claim("one").Name, Reclaim: true, Size: "1Gi"},
+			{Claim: fleet.ClaimID{Namespace: "suite", Name: b.id + "-one"}, PodmanName: b.claim("one").Name, Size: "1Gi"},
 			{Claim: fleet.ClaimID{Namespace: "suite", Name: b.id + "-two"}, PodmanName: kept.Name},
 		}, got, cmpopts.IgnoreFields(fleet.ObservedClaim{}, "Created")); diff != "" {
 			b.Fatal(diff)
