@@ -74,6 +74,7 @@ type Agent struct {
 	changed                      broadcast
 	leadNotes                    atomic.Pointer[[]fleet.Note]
 	podman                       atomic.Pointer[string] // "" when it answers
+	looked                       chan struct{}          // closed after the first pass
 	watching                     atomic.Bool
 	pulls                        apply.Pulls
 	working                      sync.Map // UIDs of pods with a chain under way, for listen
@@ -91,7 +92,7 @@ func New(cfg Config) (*Agent, error) {
 		rollback: map[fleet.SourceName]bool{},
 		leadBell: newBell(), nodeBell: newBell(), hostBell: newBell(),
 	}
-	a.held = newHoldings()
+	a.held, a.looked = newHoldings(), make(chan struct{})
 	down := "not asked yet"
 	a.podman.Store(&down)
 	a.leadNotes.Store(&[]fleet.Note{})
@@ -105,6 +106,10 @@ func New(cfg Config) (*Agent, error) {
 	faults = append(faults, a.rememberApplied())
 	return a, errors.Join(faults...)
 }
+
+// Looked is closed when the agent has looked at its machine and said what is there, or has failed to: until then it knows nothing
+// of its pods.
+func (a *Agent) Looked() <-chan struct{} { return a.looked }
 
 // Run runs all loops until ctx ends, and waits for them: chains that are under way are cut between steps.
 // Containers go on running. The error is nil when ctx ended.

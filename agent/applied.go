@@ -44,7 +44,7 @@ func appliedFile(root string, name fleet.SourceName) string {
 func (a *Agent) Apply(_ context.Context, set api.Set) error {
 	a.keeping.Lock()
 	defer a.keeping.Unlock()
-	if err := a.refuse(set); err != nil {
+	if err := a.refuse(set, func(fleet.ObjectID) bool { return false }); err != nil {
 		return err
 	}
 	next, err := a.applied(set)
@@ -93,6 +93,7 @@ func without(h holding, gone func(fleet.Object) bool) (left holding, lost bool) 
 	before := len(h.objects)
 	h.objects = slices.DeleteFunc(slices.Clone(h.objects), gone)
 	h.notes = nil
+	h.asked = slices.DeleteFunc(slices.Clone(h.asked), func(n fleet.Note) bool { return !has(h.objects, n.About) })
 	return h, len(h.objects) < before
 }
 
@@ -100,12 +101,19 @@ func has(objects []fleet.Object, id fleet.ObjectID) bool {
 	return slices.ContainsFunc(objects, func(o fleet.Object) bool { return o.ID == id })
 }
 
-// refuse says no to objects that a Git source owns: what a push says would be undone at the next sync.
-func (a *Agent) refuse(set api.Set) error {
+// leftOver reports whether an object is there only because it asked to be kept: its source has it no more.
+func (a *Agent) leftOver(id fleet.ObjectID) bool {
+	return slices.ContainsFunc(a.held.list(), func(h holding) bool {
+		return slices.ContainsFunc(h.asked, func(n fleet.Note) bool { return n.About == id })
+	})
+}
+
+// refuse says no to objects that a Git source owns, but for some: what a push says would be undone at the next sync.
+func (a *Agent) refuse(set api.Set, but func(fleet.ObjectID) bool) error {
 	desired := a.held.desired.Load()
 	var owned []string
 	for _, o := range set.Objects {
-		if have, ok := desired.Find(o.ID); ok && slices.ContainsFunc(a.Sources, func(s Source) bool { return s.Name == have.Source }) {
+		if have, ok := desired.Find(o.ID); ok && !but(o.ID) && slices.ContainsFunc(a.Sources, func(s Source) bool { return s.Name == have.Source }) {
 			owned = append(owned, fmt.Sprintf("%s belongs to source %s (%s, commit %s)", o.ID, have.Source, have.File, have.Revision.Short()))
 		}
 	}
@@ -202,7 +210,7 @@ func newRevision(name fleet.SourceName, now time.Time) fleet.Revision {
 func (a *Agent) Delete(ctx context.Context, set api.Set) error {
 	a.keeping.Lock()
 	defer a.keeping.Unlock()
-	if err := a.refuse(set); err != nil {
+	if err := a.refuse(set, a.leftOver); err != nil {
 		return err
 	}
 	assignment, err := a.Store.Load(ctx)
@@ -219,7 +227,15 @@ func (a *Agent) Delete(ctx context.Context, set api.Set) error {
 		changed = append(changed, holding{name: source, applied: true, abandoned: true})
 	}
 	for _, h := range a.held.list() {
-		if !h.applied {
+		if !h.applied { // what a source has no more, and keeps because it was asked to, is let go
+			if left, lost := without(h, func(o fleet.Object) bool { return gone[o.ID] && a.leftOver(o.ID) }); lost {
+				left.notes = h.notes
+				if err := a.record(left); err != nil {
+					return err
+				}
+				a.held.put(left)
+				a.leadBell.ring()
+			}
 			continue
 		}
 		all := h.name == set.Name && !set.Partial

@@ -27,6 +27,7 @@ type holding struct {
 	objects   []fleet.Object
 	held      map[fleet.ObjectID]heldBack
 	notes     []fleet.Note
+	asked     []fleet.Note // on objects that are kept because they ask for it, and that the source has no more
 	faults    []manifest.Fault
 	checked   time.Time // the last look that succeeded
 	err       error     // of the last look
@@ -129,7 +130,7 @@ func merge(all []holding) (fleet.Desired, []fleet.Note) {
 		for id, back := range h.held {
 			d.Held[id] = back.why
 		}
-		notes = append(notes, h.notes...)
+		notes = append(append(notes, h.notes...), h.asked...)
 	}
 	for id := range d.Held {
 		if _, had := owner[id]; had {

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -83,9 +84,11 @@ func (a *Agent) node(ctx context.Context) error {
 	defer w.probers.wait()
 	defer w.finish()
 	credit := credit{left: lookCredit, at: time.Now()}
+	looked := sync.OnceFunc(func() { close(a.looked) })
 	for {
 		began := time.Now()
 		next, err := w.pass(ctx)
+		looked()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -318,5 +319,86 @@ func TestRestartOnConfig(t *testing.T) {
 		if again := names(); !slices.Equal(again, got) {
 			t.Errorf("a lost store restarted them: %v, %v", got, again)
 		}
+	})
+}
+
+// TestCanaryAndAPowerCut: what takes the old pods down, too, is not the new version's fault.
+func TestCanaryAndAPowerCut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.rollback = true
+		steps, spec := `skerry.dev/steps: "1, pause 10m"`, "  replicas: 3\n"
+		w.repo.push("one", tree(deployment("web", "app:1", steps, spec)))
+		w.run()
+		after(time.Minute)
+		w.repo.push("two", tree(deployment("web", "app:2", steps, spec)))
+		after(time.Minute)
+		w.stop()
+		w.machine.Reboot()
+		after(time.Minute)
+		w.run()
+		after(time.Minute)
+		w.expect("after the power cut", "app:1", "app:1", "app:2")
+		after(15 * time.Minute)
+		w.expect("it went on", "app:2", "app:2", "app:2")
+	})
+}
+
+// TestRollbackOfConfig: a pod that had to be made while a bad configuration was all there was is made anew with the good one.
+func TestRollbackOfConfig(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.rollback = true
+		web := replaceOnce(deployment("web", "app:1", `skerry.dev/restart-on-config: "true"`, "  replicas: 4\n  progressDeadlineSeconds: 60\n"),
+			"image: 'app:1'", "image: 'app:1', envFrom: [{configMapRef: {name: settings}}], readinessProbe: {exec: {command: [\"true\"]}, periodSeconds: 1}")
+		settings := func(value string) string {
+			return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {a: " + value + "}\n"
+		}
+		w.repo.push("good", tree(web, settings("good")))
+		w.run()
+		after(time.Minute)
+		bad := hosttest.Process{Exec: func(context.Context, []string) (int, string) { return 1, "" }}
+		w.machine.Behave("app:1", bad) // whatever is made from here on is not ready
+		w.repo.push("bad", tree(web, settings("bad")))
+		after(5 * time.Minute)
+		if n := w.status().Workloads[0]; n.Available != 3 || n.State != "RolledBack" {
+			t.Errorf("%d available, %s", n.Available, n.State)
+		}
+		w.machine.Behave("app:1", hosttest.Process{})
+		w.repo.push("reverted", tree(web, settings("good")))
+		after(2 * time.Minute)
+		if s := w.status(); !s.Settled || s.Workloads[0].Available != 4 {
+			t.Errorf("%d available: %v", s.Workloads[0].Available, s.Waiting)
+		}
+	})
+}
+
+// TestKeptBecauseItAsks: an object that asks to stay does so without being called a fault, until somebody deletes it.
+func TestKeptBecauseItAsks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		kept := deployment("kept", "app:1", `skerry.dev/prune: "false"`, "")
+		w.repo.push("one", tree(deployment("web", "app:1", "", ""), kept))
+		w.run()
+		after(30 * time.Second)
+		w.repo.push("two", tree(deployment("web", "app:1", "", "")))
+		after(30 * time.Second)
+		w.expect("its file is gone", "app:1", "app:1")
+		if s := w.status(); s.Sources[0].State != "Synced" {
+			t.Errorf("the source is %s", s.Sources[0].State)
+		}
+		if err := w.Apply(t.Context(), set(t, "/kept", tree(kept))); err == nil {
+			t.Error("it was taken from the source by apply")
+		}
+		if err := w.Delete(t.Context(), set(t, "/kept", tree(kept))); err != nil {
+			t.Fatal(err)
+		}
+		after(30 * time.Second)
+		w.expect("deleted", "app:1")
+		w.stop()
+		w.run()
+		w.repo.push("three", tree(deployment("web", "app:1", "", ""), pod("other", "app:1", "")))
+		after(time.Minute)
+		w.expect("it does not come back", "app:1", "app:1")
 	})
 }

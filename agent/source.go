@@ -123,7 +123,7 @@ func take(name fleet.SourceName, revision fleet.Revision, result manifest.Result
 	}
 	kept := manifest.Keep(before.objects, result, mayEmpty)
 	next := holding{
-		name: name, revision: revision, loaded: true, objects: kept.Objects, notes: kept.Notes, faults: result.Faults,
+		name: name, revision: revision, loaded: true, objects: kept.Objects, notes: kept.Notes, asked: kept.Asked, faults: result.Faults,
 		url: before.url, path: before.path, applied: before.applied, title: before.title,
 	}
 	emptied := len(result.Objects) == 0 && !mayEmpty

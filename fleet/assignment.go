@@ -91,7 +91,8 @@ type Bad struct {
 type Canary struct {
 	Step    int32     `json:"step,omitempty"`    // index of the step that it is at
 	Since   time.Time `json:"since,omitzero"`    // when it got there, or was stopped there
-	Reached int32     `json:"reached,omitempty"` // how many new pods were available when the last size was reached
+	Reached int32     `json:"reached,omitempty"` // how many new pods were available at most
+	Others  int32     `json:"others,omitempty"`  // how many old pods were ready at most, of those that are still wanted
 	Fault   string    `json:"fault,omitempty"`   // why it was stopped; empty while it goes on
 	// Restarts of new pods up to this many were seen when somebody let it go on all the same.
 	Restarts int32 `json:"restarts,omitempty"`

@@ -6,11 +6,13 @@ import "github.com/skerry-dev/skerry/fleet"
 // it.
 func (d *decider) abandon() {
 	for id, set := range d.sets {
-		above := set.Owner
+		above, source := set.Owner, set.Source
 		if above == (fleet.ObjectID{}) {
 			above = id
+		} else if r, ok := d.rollouts[above]; ok { // an old template may be that of another source
+			source = r.Source
 		}
-		if !d.gone(set.Source, above) {
+		if !d.gone(source, above) {
 			continue
 		}
 		set.Replicas = 0

@@ -20,6 +20,7 @@ func (d *decider) job(o fleet.Object, v *batchv1.Job) {
 	ledger, ok := d.jobs[o.ID]
 	if changed := ok && (ledger.Want != o.Hash || !equality.Semantic.DeepEqual(fixed(ledger.Spec), fixed(terms(v.Spec)))); !ok || changed {
 		delete(d.jobs, o.ID)
+		d.standings[o.ID] = standing{}
 		if d.leftovers(o, changed) {
 			d.note(o.ID, "it was changed: the pods of its former version go first")
 			return

@@ -671,6 +671,33 @@ func TestKindsMove(t *testing.T) {
 	}
 }
 
+// Where a template can be read stays true of old revisions, too, when their object moves.
+func TestOldRevisionsMove(t *testing.T) {
+	for _, of := range []func(image string) fleet.Object{
+		func(image string) fleet.Object { return deploymentOf("web", 2, image) },
+		func(image string) fleet.Object { return statefulOf("db", 2, image) },
+		func(image string) fleet.Object { return daemonOf("log", image) },
+	} {
+		c := newCrowd(t, 2, of("a:1")).settle()
+		c.push(of("a:2")).settle()
+		moved := of("a:2")
+		moved.Source, moved.Revision = "other", "o1"
+		c.desired.Objects = []fleet.Object{moved}
+		c.desired.Revisions = map[fleet.SourceName]fleet.Revision{"home": "r3", "other": "o1"}
+		c.settle()
+		for _, s := range c.stored.Sets {
+			if (s.Source == "other") != (s.From == "o1") {
+				t.Errorf("the template of %s (%s) is looked for in %s at %s", s.ID, c.images[s.Want], s.Source, s.From)
+			}
+		}
+		c.desired.Objects = nil
+		c.settle()
+		if len(c.stored.Slots)+len(c.stored.Sets)+len(c.stored.Rollouts) > 0 {
+			t.Errorf("deleted there, and left are %d slots, %d sets, %d rollouts", len(c.stored.Slots), len(c.stored.Sets), len(c.stored.Rollouts))
+		}
+	}
+}
+
 // A stranger's pod has the name of a StatefulSet's.
 func TestStatefulSetAndAStrangersName(t *testing.T) {
 	c := newCrowd(t, 1, podOf("db-1", "b:1"))

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 	"time"
@@ -134,6 +135,8 @@ func (d *decider) sizeSets() {
 			case m.Slot.Goal != fleet.Run:
 			case m.Report != nil && m.Report.Terminal():
 				d.drain(m.Slot.UID) // it will never run again: another takes its place
+			case d.strays(set, m):
+				d.drain(m.Slot.UID)
 			default:
 				count++
 			}
@@ -152,6 +155,26 @@ func (d *decider) sizeSets() {
 	}
 }
 
+// strays reports whether a pod was made with another configuration than its set stands for, is not ready with it, and would be
+// made with the right one now: a set that was gone back to had to be filled up while the wrong one was all there was.
+func (d *decider) strays(set *fleet.Set, m workload.Member) bool {
+	if set.Stamp.Config == "" || m.Slot.Stamp.Config == "" || m.Slot.Stamp.Config == set.Stamp.Config || m.Report == nil {
+		return false
+	}
+	_, ready := m.Report.ReadySince()
+	return !ready && d.configNow(set) == set.Stamp.Config
+}
+
+// configNow is the stamp of the configuration that a pod of a set is made with now; empty where that does not matter, or is not
+// known.
+func (d *decider) configNow(set *fleet.Set) fleet.Hash {
+	template := d.in.Templates[set.Want]
+	if set.Stamp.Config == "" || template == nil {
+		return ""
+	}
+	return configOf(d.in.Desired, set.ID.Namespace, &template.Spec)
+}
+
 func (d *decider) grow(set *fleet.Set) bool {
 	node, ok := d.node(set.ID)
 	if !ok {
@@ -159,8 +182,10 @@ func (d *decider) grow(set *fleet.Set) bool {
 	}
 	born := set.Born
 	id := d.name(set.ID.Namespace, set.ID.Name, set.UID, &born)
+	stamp := set.Stamp
+	stamp.Config = cmp.Or(d.configNow(set), stamp.Config)
 	made := d.place(fleet.Slot{Identity: fleet.Identity{
-		Pod: id, Owner: set.ID, Controller: set.Owner, Source: set.Source, From: set.From, Want: set.Want, Stamp: set.Stamp, Label: set.Label,
+		Pod: id, Owner: set.ID, Controller: set.Owner, Source: set.Source, From: set.From, Want: set.Want, Stamp: stamp, Label: set.Label,
 	}, Node: node})
 	if made {
 		set.Born = born

@@ -233,7 +233,9 @@ func TestRestartOnConfigSwitchedOn(t *testing.T) {
 // Only what a template uses counts, and which kind of object it is.
 func TestConfigOf(t *testing.T) {
 	o := configured(fleet.KindDeployment, "true", false, users[0].use)
-	of := func(objects ...fleet.Object) fleet.Hash { return configOf(desiredOf(append(objects, o)...), o) }
+	of := func(objects ...fleet.Object) fleet.Hash {
+		return configOf(desiredOf(append(objects, o)...), o.ID.Namespace, &o.Template.Spec)
+	}
 	one := of(mapOf("conf", "one"))
 	if of(mapOf("conf", "one"), mapOf("other", "x"), secretOf("conf", "y")) != one {
 		t.Error("what it does not use counts")
@@ -256,7 +258,10 @@ func TestConfigOf(t *testing.T) {
 		t.Error("immutable counts")
 	}
 	plain := deploymentOf("x", 2, "a:1")
-	if configOf(desiredOf(plain), plain) != configOf(desiredOf(plain, mapOf("conf", "one")), plain) {
+	of = func(objects ...fleet.Object) fleet.Hash {
+		return configOf(desiredOf(append(objects, plain)...), plain.ID.Namespace, &plain.Template.Spec)
+	}
+	if of() != of(mapOf("conf", "one")) {
 		t.Error("a template that uses nothing has a hash of something")
 	}
 }

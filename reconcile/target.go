@@ -34,7 +34,7 @@ func (d *decider) rollsBack(o fleet.Object) bool {
 func (d *decider) target(o fleet.Object, sets []fleet.Set) workload.Target {
 	t := workload.Target{Want: o.Hash, From: o.Revision}
 	if annotation(o, fleet.AnnotationRestartOnConfig) == "true" {
-		t.Stamp.Config = configOf(d.in.Desired, o)
+		t.Stamp.Config = configOf(d.in.Desired, o.ID.Namespace, &o.Template.Spec)
 	}
 	if undo, ok := d.asked(o.ID, fleet.Undo); ok {
 		at := slices.IndexFunc(sets, func(s fleet.Set) bool { return s.Number == undo.Number || slices.Contains(s.Former, undo.Number) })
@@ -73,15 +73,15 @@ func (d *decider) forgetDone(id fleet.ObjectID, waits bool) {
 	}
 }
 
-// configOf hashes the ConfigMaps and Secrets that a workload's template uses. It is empty while one of them that must be
+// configOf hashes the ConfigMaps and Secrets that a template uses. It is empty while one of them that must be
 // there is not known: what cannot start is no reason to stop what runs.
 //
 // The hash stands in labels and in the store. It is cut to 32 bits, so that nobody can tell from it what a Secret holds who
 // could not guess it otherwise.
-func configOf(desired fleet.Desired, o fleet.Object) fleet.Hash {
+func configOf(desired fleet.Desired, namespace string, spec *corev1.PodSpec) fleet.Hash {
 	sum := sha256.New()
-	for _, use := range configUses(&o.Template.Spec) {
-		object, ok := desired.Find(fleet.ObjectID{Kind: use.kind, Namespace: o.ID.Namespace, Name: use.name})
+	for _, use := range configUses(spec) {
+		object, ok := desired.Find(fleet.ObjectID{Kind: use.kind, Namespace: namespace, Name: use.name})
 		switch {
 		case ok:
 		case use.optional:

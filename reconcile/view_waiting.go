@@ -202,8 +202,10 @@ func (v *View) why(o fleet.Object) string {
 	if text == "" {
 		text = v.podsWhy(o)
 	}
-	if notes := v.noted[o.ID]; text == "" && len(notes) > 0 {
-		text = notes[0]
+	for _, note := range v.noted[o.ID] {
+		if text == "" && !strings.HasPrefix(note, workload.StandsStill) && !strings.HasPrefix(note, "revision ") { // said already
+			text = note
+		}
 	}
 	if text == "" {
 		text = v.unmet(o)

@@ -108,9 +108,16 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 			}
 		})
 	}
-	if err := notify("READY=1"); err != nil {
-		log.Warn("systemd cannot be told that the agent is ready", "err", err)
-	}
+	servers.Go(func() { // not before it can say how its pods are
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.Agent.Looked():
+		}
+		if err := notify("READY=1"); err != nil {
+			log.Warn("systemd cannot be told that the agent is ready", "err", err)
+		}
+	})
 	err = p.run(ctx)
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause

@@ -152,7 +152,7 @@ func (o *options) wait(ctx context.Context, b backend, limit time.Duration) erro
 		for _, n := range show.last.Waiting {
 			fmt.Fprintln(o.err, "  "+line(n))
 		}
-		for _, n := range show.last.Notes {
+		for _, n := range further(show.last.Notes, show.last.Waiting) {
 			fmt.Fprintln(o.err, "  "+line(n))
 		}
 		fmt.Fprintln(o.err, "skerry status says how it goes on.")

@@ -91,7 +91,8 @@ func writeStatus(out io.Writer, s api.Status, wide bool, now time.Time) error {
 			}
 		}
 	}
-	if len(s.Intents)+len(s.Waiting)+len(s.Notes) > 0 {
+	notes := further(s.Notes, s.Waiting)
+	if len(s.Intents)+len(s.Waiting)+len(notes) > 0 {
 		fmt.Fprintln(out)
 	}
 	for _, i := range s.Intents {
@@ -100,10 +101,17 @@ func writeStatus(out io.Writer, s api.Status, wide bool, now time.Time) error {
 	for _, n := range s.Waiting {
 		fmt.Fprintln(out, "Waiting:", line(n))
 	}
-	for _, n := range s.Notes {
+	for _, n := range notes {
 		fmt.Fprintln(out, "Note:", line(n))
 	}
 	return nil
+}
+
+// further are the notes that say more than what is waited for says already.
+func further(notes, waiting []fleet.Note) []fleet.Note {
+	return slices.DeleteFunc(slices.Clone(notes), func(n fleet.Note) bool {
+		return slices.ContainsFunc(waiting, func(w fleet.Note) bool { return w.About == n.About && strings.Contains(w.Text, n.Text) })
+	})
 }
 
 // writeWorkloads writes a table each for what should run at all times, for Jobs and for CronJobs.

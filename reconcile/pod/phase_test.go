@@ -307,7 +307,7 @@ func TestConditions(t *testing.T) {
 			got := map[string]condition{}
 			for _, kind := range []corev1.PodConditionType{corev1.PodInitialized, corev1.ContainersReady, corev1.PodReady} {
 				c := report.Condition(kind)
-				got[string(kind)] = condition{c.Status, c.Reason, c.Message, now.Sub(c.LastTransitionTime.Time)}
+				got[string(kind)] = condition{c.Status, c.Reason, c.Message, now.Sub(c.LastTransitionTime.Truncate(time.Second))}
 			}
 			want := map[string]condition{"Initialized": test.initialized, "ContainersReady": test.containers, "Ready": test.ready}
 			if d := cmp.Diff(want, got); d != "" {
@@ -535,5 +535,21 @@ func TestDeadlineStatus(t *testing.T) {
 	status = pod.Next(staged(t, never, "", "web", "activeDeadlineSeconds: 60").box(fleet.Running).has("web", "i:1", fleet.Exited, code(1), ran(2*time.Hour, 119*time.Minute+30*time.Second)).Input).Status
 	if status.Phase != failed || status.Reason != "" || status.Message != "" {
 		t.Errorf("it failed by itself, and yet %q %q", status.Reason, status.Message)
+	}
+}
+
+// TestReadySinceIsNotTooEarly: Podman tells by the second when a container started. What has to be ready for a while is not taken
+// to have been so before it was: a container that ends within a second never was for a second.
+func TestReadySinceIsNotTooEarly(t *testing.T) {
+	for name, c := range map[string]struct{ started, since time.Time }{
+		"to the second": {now.Add(-time.Minute), now.Add(-time.Minute + time.Second - time.Nanosecond)},
+		"exactly":       {now.Add(-time.Minute + time.Millisecond), now.Add(-time.Minute + time.Millisecond)},
+	} {
+		s := staged(t, corev1.RestartPolicyAlways, "", "web").box(fleet.Running).has("web", "i:1", fleet.Running, at(time.Minute))
+		s.Observed.Containers[0].Started = c.started
+		report := &fleet.PodReport{Status: pod.Next(s.Input).Status}
+		if since, ready := report.ReadySince(); !ready || !since.Equal(c.since) {
+			t.Errorf("%s: ready %t since %s, want %s", name, ready, since, c.since)
+		}
 	}
 }

@@ -305,11 +305,11 @@ func (n *next) tried(container string) bool {
 	again := clock(a.NotBefore())
 	if container == "" {
 		n.holdAll(a.Text)
-		n.note("%s failed %d times, not tried again before %s: %s", a.Verb, a.Failures, again, a.Text)
+		n.note("%s failed %s, not tried again before %s: %s", a.Verb, times(a.Failures), again, a.Text)
 		return false
 	}
 	n.wait(container, a.reason(), "%s", a.Text)
-	n.note("container %s: %s failed %d times, not tried again before %s: %s", container, a.Verb, a.Failures, again, a.Text)
+	n.note("container %s: %s failed %s, not tried again before %s: %s", container, a.Verb, times(a.Failures), again, a.Text)
 	return false
 }
 
@@ -374,4 +374,12 @@ func (in *Input) sorted(name string) []fleet.ObservedContainer {
 		})
 	}
 	return list
+}
+
+// times is how people say a number of them.
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }

@@ -202,7 +202,7 @@ func TestStatus(t *testing.T) {
 				All    corev1.ConditionStatus
 			}
 			want := brief{test.phase, test.ready, test.reason, test.since, test.containing}
-			if d := cmp.Diff(want, brief{got.Phase, ready.Status, ready.Reason, ready.LastTransitionTime.Time, containers.Status}); d != "" {
+			if d := cmp.Diff(want, brief{got.Phase, ready.Status, ready.Reason, ready.LastTransitionTime.Truncate(time.Second), containers.Status}); d != "" {
 				t.Error(d)
 			}
 			for _, kind := range []corev1.PodConditionType{corev1.PodScheduled, corev1.PodInitialized} {

@@ -256,7 +256,7 @@ func (in *Input) turned(u unit, s corev1.ContainerStatus) time.Time {
 		return at
 	}
 	if s.Ready {
-		at = s.State.Running.StartedAt.Time
+		at = latest(s.State.Running.StartedAt.Time)
 	}
 	h := in.health(in.generations(u.Name)[0])
 	if u.StartupProbe != nil && s.Ready {
@@ -266,6 +266,15 @@ func (in *Input) turned(u unit, s corev1.ContainerStatus) time.Time {
 		at = later(at, h[Readiness].Since)
 	}
 	return at
+}
+
+// latest is the last moment at which something happened that Podman tells by the second only: what must last for a while must
+// not be taken to have begun before it did.
+func latest(at time.Time) time.Time {
+	if at.IsZero() || at.Nanosecond() != 0 {
+		return at
+	}
+	return at.Add(time.Second - time.Nanosecond)
 }
 
 func later(a, b time.Time) time.Time {

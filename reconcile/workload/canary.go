@@ -21,7 +21,7 @@ func (r *Rolling) startSteps(at int, d *appsv1.Deployment) {
 	}
 	for i := range r.Steps { // the way back to what most pods run is short
 		if r.Steps[i].Size != nil && r.sizeAt(int32(i), *d.Spec.Replicas) <= r.available(at) {
-			c.Step, c.Reached = int32(i)+1, r.sizeAt(int32(i), *d.Spec.Replicas)
+			c.Step = int32(i) + 1
 		}
 	}
 	r.Rollout.Canary = c
@@ -82,9 +82,6 @@ func (r *Rolling) advance(d *appsv1.Deployment) {
 		if !r.stepDone(*d.Spec.Replicas, at) {
 			return
 		}
-		if r.Steps[c.Step].Size != nil {
-			c.Reached = r.sizeAt(c.Step, *d.Spec.Replicas)
-		}
 		c.Step, c.Since = c.Step+1, r.Now
 		r.moved(reasonUpdated)
 	}
@@ -119,16 +116,28 @@ func (r *Rolling) explainStep() {
 	}
 }
 
-// fault says what is wrong with new pods that had been well; empty for nothing.
+// fault says what is wrong with new pods that had been well; empty for nothing. What takes old pods down in the same moment (the
+// machine was switched off) is not the new version's fault: then it is only asked of them to come back.
 func (r *Rolling) fault(at int) string {
 	c, g := &r.Rollout.Canary, &r.Sets[at]
-	if g.Restarts > c.Restarts {
-		return fmt.Sprintf("a container of a new pod was restarted (%d times)", g.Restarts)
+	var others, most int32
+	for _, i := range r.oldActive(at) {
+		others, most = others+min(r.Sets[i].Ready, r.Sets[i].Replicas), most+r.Sets[i].Replicas
 	}
-	if ready := r.ready(at); ready < c.Reached {
-		return fmt.Sprintf("%d of %d new pods that were ready still are", ready, c.Reached)
+	c.Others = min(max(c.Others, others), most)
+	if others < c.Others {
+		c.Restarts, c.Reached = max(c.Restarts, g.Restarts), min(c.Reached, r.ready(at))
+		return ""
 	}
-	return ""
+	c.Reached = max(c.Reached, r.available(at))
+	switch ready := r.ready(at); {
+	case g.Restarts > c.Restarts:
+		return fmt.Sprintf("a container of a new pod was restarted (%s)", g.Trouble)
+	case ready < c.Reached:
+		return fmt.Sprintf("%d of %d new pods that were ready still are (%s)", ready, c.Reached, g.Trouble)
+	default:
+		return ""
+	}
 }
 
 // ready is how many of a set's pods are ready as far as is known: of an agent that has just started nothing is known.

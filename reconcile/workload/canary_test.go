@@ -544,6 +544,34 @@ func TestCanaryOfAnotherKind(t *testing.T) {
 	})
 }
 
+// A lost store costs a canary at most the time of its pause.
+func TestCanaryLostStore(t *testing.T) {
+	for _, list := range []string{steps, "25%, pause", "1, pause, 50%"} {
+		t.Run(list, func(t *testing.T) {
+			w := onSteps(t, 8)
+			w.steps, w.rollback = list, true
+			w.push("v2")
+			w.settle(8)
+			want := sizes(w)
+			for i := range w.r.Sets { // of old pods nobody remembers how often they were restarted
+				if w.r.Sets[i].Want == "v1" {
+					w.r.Sets[i].Restarts = 4
+				}
+			}
+			w.loseStore()
+			w.settle(8)
+			if got := sizes(w); got != want || w.r.Rollout.Bad != (fleet.Bad{}) {
+				t.Errorf("now %s, was %s, %+v, %v", got, want, w.r.Rollout, w.r.Notes)
+			}
+			w.resumed = w.now.Add(time.Second)
+			w.wait(2 * time.Second).settle(8)
+			if got := sizes(w); got != "v2:08" {
+				t.Errorf("resumed, and %s: %v", got, w.r.Notes)
+			}
+		})
+	}
+}
+
 // Scaling in the middle keeps to the step at hand, and is no fault of the new version's.
 func TestCanaryScaled(t *testing.T) {
 	at := func(t *testing.T, steps string) *world {

@@ -201,10 +201,10 @@ func (w *spread) sit() {
 			s.old = append(s.old, m)
 		}
 	}
-	for _, s := range w.byNode {
+	for _, s := range w.byNode { // of several the one that serves is kept, else the oldest
 		for _, list := range [][]Member{s.old, s.fresh} {
 			slices.SortFunc(list, func(a, b Member) int {
-				return cmp.Or(a.Slot.Created.Compare(b.Slot.Created), cmp.Compare(a.Slot.UID, b.Slot.UID))
+				return cmp.Or(first(w.available(a), w.available(b)), a.Slot.Created.Compare(b.Slot.Created), cmp.Compare(a.Slot.UID, b.Slot.UID))
 			})
 		}
 	}
@@ -266,8 +266,9 @@ func (w *spread) availableOn(node func(fleet.NodeName) bool) int {
 	return n
 }
 
-// manage gives every node a pod that has none, and takes what is too much of one kind: the oldest stays.
+// manage gives every node a pod that has none, and takes what is too much of one kind.
 func (w *spread) manage() {
+	onDelete := w.spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
 	for _, node := range w.nodes {
 		s := w.byNode[node]
 		if s == nil {
@@ -280,6 +281,13 @@ func (w *spread) manage() {
 				*list = (*list)[:len(*list)-1]
 				w.drain(last)
 				s.leaving = true
+			}
+		}
+		if onDelete && len(s.old) > 0 && len(s.fresh) > 0 {
+			if w.available(s.fresh[0]) && !w.available(s.old[0]) {
+				w.drain(s.old[0])
+			} else {
+				w.drain(s.fresh[0])
 			}
 		}
 		if len(s.old)+len(s.fresh) == 0 && !s.leaving {

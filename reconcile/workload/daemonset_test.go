@@ -294,6 +294,11 @@ func TestDaemonSets(t *testing.T) {
 			f.bad["v2"] = true
 			return f.settle().push("v2").settle().push("v3").trace()
 		}, "a:v1+ a:v2?- | a:v1+ a:v3~ | a:v1+- a:v3+ | a:v3+"},
+		{"surge, a third version while only the second serves", daemonSet(daemonUpdate("1", "0")), three[:1], func(f *field) string {
+			f.settle().push("v2").look().live()
+			f.members[0].Report.Status.Conditions = nil
+			return f.push("v3").look().String()
+		}, "a:v1?- a:v2+"},
 		{"surge, reverted in the middle", daemonSet(daemonUpdate("1", "0")), three[:2], func(f *field) string {
 			f.bad["v2"] = true
 			return f.settle().push("v2").settle().push("v1").trace()
@@ -320,6 +325,15 @@ func TestDaemonSets(t *testing.T) {
 			f.now = f.now.Add(time.Second)
 			return f.settle().String()
 		}, "a:v2+"},
+		{"OnDelete, an old one and a new one on a node: one goes", daemonSet(daemonOnDelete), three[:1], func(f *field) string {
+			f.settle().push("v2").look()
+			m := f.members[0]
+			at := slices.IndexFunc(f.out.Sets, func(s fleet.Set) bool { return s.Want == "v2" })
+			m.Slot.UID, m.Slot.Want, m.Slot.Label = "twin", "v2", f.out.Sets[at].Label
+			m.Slot.Created = m.Slot.Created.Add(time.Second)
+			f.members = append(f.members, m)
+			return fmt.Sprint(strings.Count(f.settle().String(), ":"))
+		}, "1"},
 		{"Succeeded comes back at once", daemonSet(), three[:1], func(f *field) string {
 			return f.settle().becomes("a", corev1.PodSucceeded, false).look().live().String()
 		}, "a:v1+"},

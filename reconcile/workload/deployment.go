@@ -62,11 +62,9 @@ func Roll(r Rolling) Rolling {
 		r.Steps = nil
 	}
 	r.avoid()
-	for i := range r.Sets { // an old set is the Deployment's, whichever source that comes from by now
-		if r.Sets[i].Want != r.Target.Want {
-			r.Sets[i].Source = r.Object.Source
-		}
-	}
+	h, sets := r.history(), r.sets()
+	h.stamp(sets)
+	r.take(sets)
 	r.pause(d)
 	r.settle(d)
 	if r.goBack(d) {
@@ -166,15 +164,20 @@ func (r *Rolling) sets() []fleet.Set {
 	return sets
 }
 
-func older(a, b *Generation) bool {
-	return cmp.Or(a.Created.Compare(b.Created), a.ID.Compare(b.ID)) < 0
+// take takes over what was changed in copies of the sets.
+func (r *Rolling) take(sets []fleet.Set) {
+	for i := range sets {
+		r.Sets[i].Set = sets[i]
+	}
+}
+
+func (r *Rolling) history() history {
+	return history{kind: fleet.KindReplicaSet, object: r.Object, target: r.Target, taken: r.Taken, now: r.Now}
 }
 
 // adoptNew finds the new set or makes it, and gives it the highest number.
 func (r *Rolling) adoptNew(d *appsv1.Deployment, create bool) {
-	h := history{kind: fleet.KindReplicaSet, object: r.Object, target: r.Target, taken: r.Taken, now: r.Now}
-	sets := r.sets()
-	h.stamp(sets)
+	h, sets := r.history(), r.sets()
 	at, reason := r.Target.in(sets), ""
 	switch {
 	case at >= 0 && h.adopt(sets, at):
@@ -185,9 +188,7 @@ func (r *Rolling) adoptNew(d *appsv1.Deployment, create bool) {
 		r.Sets = append(r.Sets, Generation{Set: made})
 		sets, at, reason = append(sets, made), len(sets), reasonNew
 	}
-	for i := range sets {
-		r.Sets[i].Set = sets[i]
-	}
+	r.take(sets)
 	if at < 0 {
 		return
 	}
@@ -283,7 +284,10 @@ func (r *Rolling) total() int32 {
 	return n
 }
 
-// oldActive are the sets with pods besides the new one, oldest first.
+// unproven reports whether a set is a canary that another one followed: it goes before what was good.
+func (r *Rolling) unproven(g *Generation) bool { return len(r.Steps) > 0 && g.ID != r.Rollout.Good }
+
+// oldActive are the sets with pods besides the new one, in the order in which they are given up: the oldest first.
 func (r *Rolling) oldActive(current int) []int {
 	var old []int
 	for i := range r.Sets {
@@ -292,10 +296,8 @@ func (r *Rolling) oldActive(current int) []int {
 		}
 	}
 	slices.SortFunc(old, func(a, b int) int {
-		if older(&r.Sets[a], &r.Sets[b]) {
-			return -1
-		}
-		return 1
+		x, y := &r.Sets[a], &r.Sets[b]
+		return cmp.Or(first(r.unproven(x), r.unproven(y)), x.Created.Compare(y.Created), x.ID.Compare(y.ID))
 	})
 	return old
 }

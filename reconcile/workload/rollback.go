@@ -70,6 +70,9 @@ func (r *Rolling) good() int {
 	return at
 }
 
+// StandsStill begins the note on a rollout that is past its progress deadline.
+const StandsStill = "the rollout has made no progress"
+
 // explain says why the rollout is not as Git wants it.
 func (r *Rolling) explain() {
 	last := &r.Rollout
@@ -77,7 +80,7 @@ func (r *Rolling) explain() {
 	case r.held():
 		r.Notes = append(r.Notes, r.Hold)
 	case last.Reason == reasonExceeded:
-		r.Notes = append(r.Notes, fmt.Sprintf("the rollout has made no progress since %s: it is held as it is until the pods become ready or another commit comes",
+		r.Notes = append(r.Notes, fmt.Sprintf(StandsStill+" since %s: it is held as it is until the pods become ready or another commit comes",
 			last.Progress.UTC().Format(time.RFC3339)))
 	}
 	r.explainStep()

@@ -336,7 +336,7 @@ func TestCount(t *testing.T) {
 		member("ready"), member("fresh", readyFor(4*time.Second)), member("due", readyFor(10*time.Second)), member("unready", unready),
 		member("unheard", unheard), member("draining", draining), member("ended", phase(corev1.PodSucceeded)), member("ended and draining", phase(corev1.PodFailed), draining),
 	}
-	want := workload.Counts{Active: 5, Ready: 3, Available: 2, Silent: 1, Present: 6, WakeAt: now.Add(6 * time.Second)}
+	want := workload.Counts{Active: 5, Ready: 3, Available: 2, Silent: 1, Trouble: "pod ", Present: 6, WakeAt: now.Add(6 * time.Second)}
 	if d := cmp.Diff(want, workload.Count(members, 10*time.Second, now)); d != "" {
 		t.Error(d)
 	}

@@ -294,7 +294,7 @@ func (w *ordered) progress() {
 	}
 	for i := w.first; i < w.last; i++ {
 		m, there := w.pods[i]
-		settled = settled && there && (of(m, w.wanted(i)) || w.spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType)
+		settled = settled && there && (of(m, w.wanted(i)) || of(m, w.update) || w.spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType)
 		if !there {
 			continue
 		}

@@ -8,6 +8,7 @@ package workload
 
 import (
 	"cmp"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -30,8 +31,11 @@ type Counts struct {
 	Available int32
 	Silent    int32 // of the active ones those of which no node has said anything
 	Present   int32 // pods that may still run, also those being removed
-	// Restarts is how often the container of a pod that should run was restarted that was most often.
+	// Restarts is how often the container of a pod that should run was restarted that was most often, of those whose last end is
+	// known: when the machine was switched off, nobody crashed.
 	Restarts int32
+	// Trouble says of the first pod that is not ready or was restarted, by name, how its container ended or why it waits.
+	Trouble string
 	// WakeAt is when a ready pod becomes available; zero when none will by time alone.
 	WakeAt time.Time
 }
@@ -52,8 +56,10 @@ func Count(members []Member, minReady time.Duration, now time.Time) Counts {
 			c.Silent++
 			continue
 		}
-		c.Restarts = max(c.Restarts, restarts(m))
 		since, ready := m.Report.ReadySince()
+		if n := crashes(m); n > c.Restarts || (!ready && c.Trouble == "") {
+			c.Restarts, c.Trouble = max(c.Restarts, n), trouble(m)
+		}
 		if !ready {
 			continue
 		}
@@ -105,6 +111,21 @@ func Victims(members []Member, n int, minReady time.Duration, now time.Time) []M
 	return active[:min(n, len(active))]
 }
 
+// trouble says what is known of a pod that is not well.
+func trouble(m Member) string {
+	for _, c := range slices.Concat(m.Report.Status.InitContainerStatuses, m.Report.Status.ContainerStatuses) {
+		for _, t := range []*corev1.ContainerStateTerminated{c.State.Terminated, c.LastTerminationState.Terminated} {
+			if t != nil && t.ExitCode != 0 {
+				return fmt.Sprintf("pod %s: container %s ended with code %d", m.Slot.Pod.Name, c.Name, t.ExitCode)
+			}
+		}
+		if w := c.State.Waiting; w != nil {
+			return fmt.Sprintf("pod %s: container %s: %s", m.Slot.Pod.Name, c.Name, w.Reason)
+		}
+	}
+	return "pod " + m.Slot.Pod.Name
+}
+
 func readySince(m Member) (time.Time, bool) {
 	if m.Report == nil {
 		return time.Time{}, false
@@ -142,6 +163,16 @@ func bucket(newest, since time.Time) int {
 		return 0
 	}
 	return int(math.Log2(float64(newest.Sub(since)/time.Second) + 1))
+}
+
+func crashes(m Member) int32 {
+	var most int32
+	for _, c := range m.Report.Status.ContainerStatuses {
+		if c.LastTerminationState.Terminated != nil {
+			most = max(most, c.RestartCount)
+		}
+	}
+	return most
 }
 
 func restarts(m Member) int32 {

@@ -13,8 +13,9 @@ import (
 // Kept is what a source should be taken to hold now, given what it held before.
 type Kept struct {
 	Objects []fleet.Object // in the order of their IDs
-	// Notes say of each object that is kept in an older version why.
-	Notes []fleet.Note
+	// Notes say of each object that is kept in an older version why. Asked say it of those that asked for it by the
+	// annotation skerry.dev/prune, and that are not in the source any more.
+	Notes, Asked []fleet.Note
 }
 
 // Keep joins a reading with what the same source last held in good form: an object that could not be read
@@ -40,6 +41,7 @@ func Keep(before []fleet.Object, result Result, mayEmpty bool) Kept {
 		}
 		fault, isRefused := refused[old.ID]
 		var why string
+		asked := false
 		switch {
 		case isRefused:
 			why = fault.String()
@@ -48,16 +50,18 @@ func Keep(before []fleet.Object, result Result, mayEmpty bool) Kept {
 		case result.mayHold(old.ID):
 			why = "a file that cannot be read speaks of it"
 		case stays(old):
-			why = fmt.Sprintf("it is gone from its source, and %s is \"false\"; remove it with skerry delete", fleet.AnnotationPrune)
+			asked, why = true, fmt.Sprintf("it is gone from its source, and %s is \"false\"; remove it with skerry delete", fleet.AnnotationPrune)
 		case emptied:
 			why = "the source has nothing in it any more; if that is meant, set allowEmpty on it"
 		default:
 			continue
 		}
 		kept.Objects = append(kept.Objects, old)
-		kept.Notes = append(kept.Notes, fleet.Note{
-			About: old.ID, Text: fmt.Sprintf("kept as of %s: %s", old.Revision.Short(), why),
-		})
+		list := &kept.Notes
+		if asked {
+			list = &kept.Asked
+		}
+		*list = append(*list, fleet.Note{About: old.ID, Text: fmt.Sprintf("kept as of %s: %s", old.Revision.Short(), why)})
 	}
 	slices.SortFunc(kept.Objects, func(a, b fleet.Object) int { return a.ID.Compare(b.ID) })
 	return kept

@@ -97,7 +97,7 @@ func TestKeepWhatAsksToStay(t *testing.T) {
 			if slices.ContainsFunc(kept.Objects, func(o fleet.Object) bool { return o.ID == id }) {
 				got = ""
 			}
-			for _, n := range kept.Notes {
+			for _, n := range slices.Concat(kept.Notes, kept.Asked) {
 				got += n.Text
 			}
 			if got != c.want {
