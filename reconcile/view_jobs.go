@@ -105,7 +105,7 @@ func (v *View) jobStatus(id fleet.ObjectID, spec *batchv1.JobSpec) batchv1.JobSt
 	var active, ready, leaving int32
 	for _, m := range v.members[id] {
 		switch {
-		case m.Report != nil && m.Report.Terminal():
+		case m.Over():
 		case m.Slot.Goal != fleet.Run:
 			leaving++
 		default:

@@ -435,3 +435,18 @@ func TestHistoryOfADeployment(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// A new agent knows from the ledger that a Job's pods have ended, before its node has spoken.
+func TestEndedPodsAreNotActive(t *testing.T) {
+	r := newRunner(t, jobOf("over", "{backoffLimit: 0}"))
+	r.settle()
+	r.finish(1, "over")
+	r.settle()
+	for _, reports := range [][]fleet.NodeReport{r.said, nil} {
+		in := r.input()
+		in.Reports = reports
+		if s := NewView(in, r.templates).Jobs()[0].Status; s.Active != 0 || s.Failed != 1 {
+			t.Errorf("with %d reports: %d active, %d failed", len(reports), s.Active, s.Failed)
+		}
+	}
+}

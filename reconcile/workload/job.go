@@ -81,11 +81,8 @@ func indexed(s *batchv1.JobSpec) bool {
 	return s.CompletionMode != nil && *s.CompletionMode == batchv1.IndexedCompletion
 }
 
-// ended reports whether a pod has ended for good. One whose end was counted has, whether or not its node says so now.
-func ended(m Member) bool { return m.Slot.Counted || (m.Report != nil && m.Report.Terminal()) }
-
 // active reports whether a pod should run and has not ended.
-func active(m Member) bool { return m.Slot.Goal == fleet.Run && !ended(m) }
+func active(m Member) bool { return m.Slot.Goal == fleet.Run && !m.Over() }
 
 // terminating reports whether a pod is being removed and still runs as far as is known.
 func terminating(m Member) bool {
@@ -110,7 +107,7 @@ func (w *Work) number(of func(Member) bool) int32 {
 func (w *Work) count() {
 	var fresh []Member
 	for _, m := range w.Members {
-		if ended(m) && !m.Slot.Counted && (m.Slot.Goal == fleet.Run || m.Report.Status.Phase == corev1.PodSucceeded) {
+		if m.Over() && !m.Slot.Counted && (m.Slot.Goal == fleet.Run || m.Report.Status.Phase == corev1.PodSucceeded) {
 			fresh = append(fresh, m)
 		}
 	}
@@ -290,7 +287,7 @@ func (w *Work) finish() {
 	}
 	l.Cleared = true
 	for _, m := range w.Members {
-		if m.Slot.Goal == fleet.Run && ended(m) {
+		if m.Slot.Goal == fleet.Run && m.Over() {
 			w.Drain = append(w.Drain, m.Slot.UID)
 		}
 	}

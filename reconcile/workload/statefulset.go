@@ -204,7 +204,7 @@ func (w *ordered) fill() bool {
 		case !there:
 			w.Place = append(w.Place, Ordinal{Index: i, Set: w.wanted(i).ID})
 		case w.going[m.Slot.UID]:
-		case ended(m):
+		case m.Over():
 			w.drain(m)
 		case w.healthy(m):
 			continue
@@ -232,13 +232,13 @@ func (w *ordered) stuck(m Member) bool {
 func (w *ordered) shrink() bool {
 	for _, m := range w.surplus {
 		switch {
-		case w.parallel(), ended(m): // what has ended is nobody's any more
+		case w.parallel(), m.Over(): // what has ended is nobody's any more
 			w.drain(m)
 			continue
 		case w.going[m.Slot.UID]:
 			return false
 		case !w.healthy(m) && slices.ContainsFunc(w.surplus, func(x Member) bool {
-			return w.ordinal(x) < w.ordinal(m) && !w.healthy(x) && !ended(x)
+			return w.ordinal(x) < w.ordinal(m) && !w.healthy(x) && !x.Over()
 		}):
 			w.Notes = append(w.Notes, fmt.Sprintf("pod %s stays until those before it are ready or gone", m.Slot.Pod.Name))
 			return false

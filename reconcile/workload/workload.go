@@ -24,6 +24,9 @@ type Member struct {
 	Report *fleet.PodReport // nil while no node has said anything of it
 }
 
+// Over reports whether a pod has ended for good. One whose end was counted has, whether or not its node says so now.
+func (m Member) Over() bool { return m.Slot.Counted || (m.Report != nil && m.Report.Terminal()) }
+
 // Counts are what a set has, as far as nodes have reported.
 type Counts struct {
 	Active    int32 // pods that should run and have not ended
