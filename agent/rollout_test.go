@@ -103,8 +103,8 @@ func TestRollbackSticks(t *testing.T) {
 				if text := w.notes(web); !strings.Contains(text, "revision bad is bad for it") {
 					t.Errorf("notes: %s", text)
 				}
-				if s := w.status(); s.Settled {
-					t.Error("it is said to be as it should be")
+				if s := w.status(); s.Settled || !s.Stopped {
+					t.Errorf("settled %t, stopped %t: it waits for another commit", s.Settled, s.Stopped)
 				}
 				if _, err := w.Sync(t.Context(), "home"); err != nil {
 					t.Fatal(err)
@@ -143,6 +143,9 @@ func TestCanary(t *testing.T) {
 		w.repo.push("two", tree(deployment("web", "app:2", steps, spec)))
 		after(9 * time.Minute)
 		w.expect("the first step", "app:1", "app:1", "app:1", "app:2")
+		if w.status().Stopped {
+			t.Error("it is said not to go on by itself")
+		}
 		if text := w.notes(web); !strings.Contains(text, "pauses at step 2 of 4 until 2000-01-01T00:1") {
 			t.Errorf("notes: %s", text)
 		}
@@ -152,6 +155,9 @@ func TestCanary(t *testing.T) {
 		w.expect("half", "app:1", "app:1", "app:2", "app:2")
 		after(24 * time.Hour)
 		w.expect("half, for ever", "app:1", "app:1", "app:2", "app:2")
+		if !w.status().Stopped {
+			t.Error("it is not said that somebody has to let it go on")
+		}
 		if _, err := w.Intend(t.Context(), fleet.Intent{Object: web, Verb: fleet.Resume, Author: "ada"}); err != nil {
 			t.Fatal(err)
 		}
@@ -273,6 +279,9 @@ func TestDependants(t *testing.T) {
 		after(30 * time.Minute)
 		if got := w.images(); slices.Index(got, "app:1") != 0 || slices.Index(got, "app:2") != 1 {
 			t.Errorf("the job failed, and yet: %v", got)
+		}
+		if !w.status().Stopped {
+			t.Error("what waits for a Job that failed is said to go on by itself")
 		}
 		if text := w.notes(web); !strings.Contains(text, "Job/migrate, which failed: Job has reached the specified backoff limit") {
 			t.Errorf("notes: %s", text)

@@ -37,6 +37,7 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		})
 	}
 	s.Settled = len(s.Waiting) == 0
+	s.Stopped = s.Podman == "ok" && view.Stopped()
 	for _, h := range a.held.list() {
 		if h.applied && len(h.objects) == 0 { // all of it was deleted
 			continue

@@ -117,7 +117,7 @@ func (c *Client) Delete(ctx context.Context, set Set) error {
 }
 
 // Follow calls tell at every change until everything is settled, ctx ends or the agent goes away. It returns
-// nil when everything is settled.
+// nil when everything is settled, and ErrStopped as the function Follow does.
 func (c *Client) Follow(ctx context.Context, tell func(Progress) error) error {
 	response, err := c.open(ctx, http.MethodGet, "/skerry/v1/progress", nil, nil)
 	if err != nil {
@@ -136,8 +136,11 @@ func (c *Client) Follow(ctx context.Context, tell func(Progress) error) error {
 		if err := tell(p); err != nil {
 			return err
 		}
-		if p.Settled {
+		switch {
+		case p.Settled:
 			return nil
+		case p.Stopped:
+			return ErrStopped
 		}
 	}
 }

@@ -145,8 +145,11 @@ func (s *server) progress(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// ErrStopped says that what is not as desired does not become so by itself.
+var ErrStopped = errors.New("it does not go on by itself")
+
 // Follow calls tell with how far things are at every change, until everything is settled, ctx ends or tell
-// fails. It returns nil when everything is settled.
+// fails. It returns nil when everything is settled, and ErrStopped when what is left takes somebody to do something.
 func Follow(ctx context.Context, b Backend, tell func(Progress) error) error {
 	for {
 		changed := b.Changed() // before the look: what changes after it is not missed
@@ -154,11 +157,14 @@ func Follow(ctx context.Context, b Backend, tell func(Progress) error) error {
 		if err != nil {
 			return err
 		}
-		if err := tell(Progress{Settled: status.Settled, Waiting: status.Waiting, Notes: status.Notes}); err != nil {
+		if err := tell(Progress{Settled: status.Settled, Stopped: status.Stopped, Waiting: status.Waiting, Notes: status.Notes}); err != nil {
 			return err
 		}
-		if status.Settled {
+		switch {
+		case status.Settled:
 			return nil
+		case status.Stopped:
+			return ErrStopped
 		}
 		select {
 		case <-ctx.Done():

@@ -20,11 +20,13 @@ import (
 
 // Status is a fleet in one page.
 type Status struct {
-	Node      fleet.NodeName       `json:"node"`
-	Version   string               `json:"version"`
-	Podman    string               `json:"podman"` // "ok", or why it cannot be reached
-	Epoch     uint64               `json:"epoch"`
-	Settled   bool                 `json:"settled"` // everything is as desired
+	Node    fleet.NodeName `json:"node"`
+	Version string         `json:"version"`
+	Podman  string         `json:"podman"` // "ok", or why it cannot be reached
+	Epoch   uint64         `json:"epoch"`
+	Settled bool           `json:"settled"` // everything is as desired
+	// Stopped: what is not as desired does not become so by itself. It takes a commit, or somebody to let it go on.
+	Stopped   bool                 `json:"stopped,omitempty"`
 	Sources   []SourceStatus       `json:"sources"`
 	Workloads []reconcile.Workload `json:"workloads"`
 	Pods      []reconcile.Line     `json:"pods"`
@@ -120,6 +122,7 @@ type Step struct {
 // Progress is one line of the progress stream.
 type Progress struct {
 	Settled bool         `json:"settled"`
+	Stopped bool         `json:"stopped,omitempty"` // as Status has it
 	Waiting []fleet.Note `json:"waiting,omitempty"`
 	Notes   []fleet.Note `json:"notes,omitempty"`
 }

@@ -11,6 +11,7 @@ import (
 type standing struct {
 	ready  bool
 	failed string // how it failed, as the end of a sentence; empty when it may still become ready
+	waits  bool   // for somebody: it does not go on by itself
 }
 
 // stands notes how far a workload is. What was rolled back runs, but is not what its dependants wait for.
@@ -18,7 +19,7 @@ func (d *decider) stands(id fleet.ObjectID, done bool, r fleet.Rollout) {
 	s := standing{ready: done}
 	switch {
 	case r.Bad != (fleet.Bad{}):
-		s = standing{failed: "which was rolled back from revision " + r.Bad.Revision.Short()}
+		s = standing{failed: "which was rolled back from revision " + r.Bad.Revision.Short(), waits: done}
 	case r.Canary.Fault != "", !done && r.Reason == "ProgressDeadlineExceeded":
 		s.failed = "whose rollout failed"
 	}

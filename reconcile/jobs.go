@@ -36,7 +36,7 @@ func (d *decider) job(o fleet.Object, v *batchv1.Job) {
 	d.runJob(ledger, d.hold(o))
 	switch {
 	case ledger.Outcome == batchv1.JobFailed:
-		d.standings[o.ID] = standing{failed: "which failed: " + ledger.Message}
+		d.standings[o.ID] = standing{failed: "which failed: " + ledger.Message, waits: !ledger.Finished.IsZero()}
 	default:
 		d.standings[o.ID] = standing{ready: ledger.Outcome == batchv1.JobComplete && !ledger.Finished.IsZero()}
 	}

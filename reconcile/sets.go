@@ -83,6 +83,11 @@ func (d *decider) deployment(o fleet.Object, v *appsv1.Deployment) {
 	d.rollouts[o.ID] = rolled.Rollout
 	d.say(o.ID, rolled.WakeAt, rolled.Notes)
 	d.stands(o.ID, rolled.Complete(v), rolled.Rollout)
+	if rolled.Waits(v) {
+		s := d.standings[o.ID]
+		s.waits = true
+		d.standings[o.ID] = s
+	}
 	d.forgetDone(o.ID, rolled.Waits(v))
 }
 

@@ -49,6 +49,32 @@ func (v *View) findWaiting() []fleet.Note {
 	return notes
 }
 
+// Stopped reports whether all that is waited for waits for somebody in turn: a commit, or a hand that lets it go on.
+func (v *View) Stopped() bool {
+	waiting := v.Waiting()
+	for _, n := range waiting {
+		o, ok := v.in.Desired.Find(n.About)
+		if !ok || !v.stopped(o, 0) {
+			return false
+		}
+	}
+	return len(waiting) > 0
+}
+
+// stopped reports whether a workload does not go on by itself, or waits for one that does not. Depth ends circles.
+func (v *View) stopped(o fleet.Object, depth int) bool {
+	if v.decided.standings[o.ID].waits {
+		return true
+	}
+	if v.held(o) == "" || depth > len(v.in.Desired.Objects) {
+		return false
+	}
+	return slices.ContainsFunc(dependsOn(o), func(id fleet.ObjectID) bool {
+		on, ok := v.in.Desired.Find(id)
+		return ok && v.stopped(on, depth+1)
+	})
+}
+
 // stopping says what a pod's end waits for.
 func (v *View) stopping(s *fleet.Slot) string {
 	switch text := v.said[s.Pod.Object()]; {

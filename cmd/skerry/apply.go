@@ -146,9 +146,13 @@ func (o *options) wait(ctx context.Context, b backend, limit time.Duration) erro
 		show.done()
 		fmt.Fprintln(o.out, "Everything is as it should be.")
 		return nil
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, api.ErrStopped):
 		show.done()
-		fmt.Fprintf(o.err, "After %s this is not as it should be:\n", limit)
+		if errors.Is(err, api.ErrStopped) {
+			fmt.Fprintln(o.err, "This is not as it should be, and does not go on by itself:")
+		} else {
+			fmt.Fprintf(o.err, "After %s this is not as it should be:\n", limit)
+		}
 		for _, n := range show.last.Waiting {
 			fmt.Fprintln(o.err, "  "+line(n))
 		}

@@ -438,7 +438,7 @@ func (r *Rolling) Complete(d *appsv1.Deployment) bool {
 
 // Waits reports whether the rollout waits for somebody to let it go on.
 func (r *Rolling) Waits(d *appsv1.Deployment) bool {
-	return d.Spec.Paused || (r.resting() && !r.Resumed.After(r.Rollout.Canary.Since))
+	return d.Spec.Paused || (r.resting() && !r.Resumed.After(r.Rollout.Canary.Since) && (r.Rollout.Canary.Fault != "" || r.Steps[r.Rollout.Canary.Step].Pause == 0))
 }
 
 // trim forgets old sets beyond the history limit.
