@@ -10,6 +10,14 @@ import (
 	"github.com/skerry-dev/skerry/reconcile/workload"
 )
 
+// revised is what is known of a StatefulSet or DaemonSet.
+func (d *decider) revised(o fleet.Object, sets []fleet.Set) workload.Revised {
+	return workload.Revised{
+		Object: o, Target: d.target(o, sets), Sets: sets, Rollout: d.rollouts[o.ID], Members: d.members[o.ID],
+		Named: d.foreignRevision(o.ID), Hold: d.hold(o), Rollback: d.rollsBack(o), Now: d.in.Now,
+	}
+}
+
 func (d *decider) statefulSet(o fleet.Object, v *appsv1.StatefulSet) {
 	d.move(o.ID, o.Source, "")
 	before := d.setsOf(o.ID)
@@ -17,9 +25,7 @@ func (d *decider) statefulSet(o fleet.Object, v *appsv1.StatefulSet) {
 		return fleet.PodID{Namespace: o.ID.Namespace, Name: fmt.Sprintf("%s-%d", o.ID.Name, ordinal)}
 	}
 	ordered := workload.Order(workload.Ordered{
-		Object: o, Target: d.target(o, before), Sets: before, Rollout: d.rollouts[o.ID], Members: d.members[o.ID],
-		Taken: func(ordinal int32) bool { return d.names[name(ordinal)] > 0 }, Named: d.foreignRevision(o.ID),
-		Hold: d.hold(o), Rollback: d.rollsBack(o), Now: d.in.Now,
+		Revised: d.revised(o, before), Taken: func(ordinal int32) bool { return d.names[name(ordinal)] > 0 },
 	})
 	d.keep(before, ordered.Sets)
 	d.replace(ordered.Drain, ordered.Target)
@@ -67,10 +73,7 @@ func (d *decider) replace(uids []string, target workload.Target) {
 func (d *decider) daemonSet(o fleet.Object, v *appsv1.DaemonSet) {
 	d.move(o.ID, o.Source, "")
 	before := d.setsOf(o.ID)
-	spread := workload.Spread(workload.Everywhere{
-		Object: o, Target: d.target(o, before), Sets: before, Rollout: d.rollouts[o.ID], Members: d.members[o.ID],
-		Nodes: d.seats(v), Named: d.foreignRevision(o.ID), Hold: d.hold(o), Rollback: d.rollsBack(o), Now: d.in.Now,
-	})
+	spread := workload.Spread(workload.Everywhere{Revised: d.revised(o, before), Nodes: d.seats(v)})
 	d.keep(before, spread.Sets)
 	d.replace(spread.Drain, spread.Target)
 	for _, p := range spread.Place {

@@ -12,24 +12,13 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
-// Everywhere is the input and the outcome of a DaemonSet: Spread changes Sets and Rollout in copies of its own.
+// Everywhere is the input and the outcome of a DaemonSet, which Object is: Spread changes what it changes in copies of its own.
 type Everywhere struct {
-	Object   fleet.Object // the DaemonSet
-	Target   Target
-	Sets     []fleet.Set // its revisions
-	Rollout  fleet.Rollout
-	Members  []Member                // all its pods, also those being removed
-	Nodes    map[fleet.NodeName]bool // those that should have a pod; false: may keep one, but gets none
-	Named    func(name string) bool  // whether a revision's name belongs to somebody else; nil for nobody
-	Hold     string                  // as Rolling has it
-	Rollback bool
-	Now      time.Time
+	Revised
+	Nodes map[fleet.NodeName]bool // those that should have a pod; false: may keep one, but gets none
 
-	Place  []Seat   // pods to make, in the order of their nodes
-	Drain  []string // UIDs of pods to remove
-	Done   bool     // each node has one pod, of the target, and available
-	WakeAt time.Time
-	Notes  []string
+	Place []Seat   // pods to make, in the order of their nodes
+	Drain []string // UIDs of pods to remove
 }
 
 // Seat is a node that gets a pod, and how many in a row failed there before it.
@@ -71,23 +60,10 @@ func daemonShare(v *intstr.IntOrString, nodes int, otherwise *intstr.IntOrString
 
 // Spread does what the DaemonSet controller does at a sync (semantics section 5).
 func Spread(e Everywhere) Everywhere {
-	e.Sets = slices.Clone(e.Sets)
 	s := e.Object.Value.(*appsv1.DaemonSet)
-	begin(&e.Rollout, e.Object, e.Now)
-	e.Rollout.Bad, e.Target = avoid(e.Rollout, e.Target, e.Object.Revision, e.Sets)
-	e.pass(s)
-	if e.Rollback && !e.Done && s.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType {
-		bad, wakeAt, note := late(&e.Rollout, e.Object.Revision, e.Target, e.serves(s), e.Now)
-		e.WakeAt = fleet.Earliest(e.WakeAt, wakeAt)
-		if note != "" {
-			e.Notes = append(e.Notes, note)
-		}
-		if bad {
-			e.Rollout.Bad, e.Target = avoid(e.Rollout, e.Target, e.Object.Revision, e.Sets)
-			e.pass(s)
-		}
-	}
-	e.Sets = trimRevisions(e.Sets, e.Rollout, e.Members, s.Spec.RevisionHistoryLimit)
+	onDelete := s.Spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
+	e.settle(func() { e.pass(s) }, onDelete, func() fleet.ObjectID { return e.serves(s) })
+	e.trim(s.Spec.RevisionHistoryLimit)
 	return e
 }
 
@@ -116,7 +92,6 @@ type spread struct {
 	nodes  []fleet.NodeName // that should have a pod, in order
 	byNode map[fleet.NodeName]*seat
 	gone   map[string]bool
-	held   bool // it has to wait for something else before it begins
 }
 
 // seat is what one node has.
@@ -127,11 +102,13 @@ type seat struct {
 }
 
 func (e *Everywhere) pass(s *appsv1.DaemonSet) {
-	e.Place, e.Drain, e.Notes, e.Done, e.WakeAt = nil, nil, nil, false, time.Time{}
+	e.Place, e.Drain = nil, nil
 	w := &spread{Everywhere: e, spec: &s.Spec, byNode: map[fleet.NodeName]*seat{}, gone: map[string]bool{}}
-	if !w.revision() {
+	at := w.goal(s.Spec.MinReadySeconds)
+	if at < 0 {
 		return
 	}
+	w.target = &w.Sets[at]
 	for node, should := range e.Nodes {
 		if should {
 			w.nodes = append(w.nodes, node)
@@ -149,37 +126,6 @@ func (e *Everywhere) pass(s *appsv1.DaemonSet) {
 		}
 	}
 	w.progress()
-}
-
-// revision finds or makes the revision that pods should have, and reports whether there is one.
-func (w *spread) revision() bool {
-	h := history{kind: fleet.KindRevision, object: w.Object, target: w.Target, taken: w.Named, now: w.Now}
-	h.stamp(w.Sets)
-	at := w.Target.in(w.Sets)
-	runs := func(s *fleet.Set) bool {
-		return slices.ContainsFunc(w.Members, func(m Member) bool { return m.Slot.Goal == fleet.Run && of(m, s) })
-	}
-	reason := ""
-	switch {
-	case w.Hold != "" && w.Rollout.Bad == (fleet.Bad{}) && (at < 0 || (w.Rollout.Target != w.Sets[at].ID && !runs(&w.Sets[at]))):
-		w.Notes = append(w.Notes, w.Hold)
-		w.held = true
-		at = slices.IndexFunc(w.Sets, func(s fleet.Set) bool { return s.ID == w.Rollout.Target })
-		if at < 0 {
-			return false
-		}
-	case at < 0:
-		w.Sets = append(w.Sets, h.create(w.Sets, &w.Rollout.Collisions))
-		at, reason = len(w.Sets)-1, reasonNew
-	case h.adopt(w.Sets, at):
-		reason = reasonFound
-	}
-	w.target = &w.Sets[at]
-	w.target.MinReady = w.spec.MinReadySeconds
-	if w.Rollout.Target != w.target.ID || reason != "" {
-		w.Rollout.Target, w.Rollout.Reason, w.Rollout.Progress = w.target.ID, cmp.Or(reason, reasonUpdated), w.Now
-	}
-	return true
 }
 
 // sit finds what each node has. A pod that has ended makes room for another, after a while when it failed.
@@ -425,21 +371,4 @@ func Ended(p *fleet.PodReport) time.Time {
 		}
 	}
 	return last
-}
-
-// trimRevisions forgets revisions beyond the history limit that nothing refers to.
-func trimRevisions(sets []fleet.Set, r fleet.Rollout, members []Member, limit *int32) []fleet.Set {
-	var idle []fleet.Set
-	for _, set := range sets {
-		if set.ID != r.Target && set.ID != r.Current && set.ID != r.Good &&
-			!slices.ContainsFunc(members, func(m Member) bool { return of(m, &set) }) {
-			idle = append(idle, set)
-		}
-	}
-	gone := surplus(idle, limit)
-	sets = slices.DeleteFunc(sets, func(set fleet.Set) bool {
-		return slices.ContainsFunc(gone, func(old fleet.Set) bool { return old.ID == set.ID })
-	})
-	slices.SortFunc(sets, func(a, b fleet.Set) int { return a.ID.Compare(b.ID) })
-	return sets
 }

@@ -98,11 +98,11 @@ func newField(t testing.TB, s *appsv1.DaemonSet, nodes ...fleet.NodeName) *field
 }
 
 func (f *field) decide(e workload.Everywhere) workload.Everywhere {
-	return workload.Spread(workload.Everywhere{
+	return workload.Spread(workload.Everywhere{Revised: workload.Revised{
 		Object: fleet.Object{ID: logID, Source: "home", Revision: f.revision, Value: f.s, Hash: f.hash},
 		Target: workload.Target{Want: f.hash, From: f.revision}, Sets: e.Sets, Rollout: e.Rollout, Members: slices.Clone(f.members),
-		Nodes: f.nodes, Hold: f.hold, Rollback: f.rollback, Now: f.now,
-	})
+		Hold: f.hold, Rollback: f.rollback, Now: f.now,
+	}, Nodes: f.nodes})
 }
 
 func (f *field) look() *field {

@@ -9,6 +9,9 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
+// nothingGood is the note on a rollout that failed and has nothing behind it.
+const nothingGood = "there is no earlier version that was good: it cannot be rolled back"
+
 // avoid turns the target to what was good last while the one that Git wants is marked bad. The mark holds for one revision
 // of the source: another commit is tried, whatever is in it.
 func (r *Rolling) avoid() {
@@ -44,7 +47,7 @@ func (r *Rolling) goBack(d *appsv1.Deployment) bool {
 	}
 	good := r.good()
 	if good < 0 {
-		r.Notes = append(r.Notes, "there is no earlier version that was good: it cannot be rolled back")
+		r.Notes = append(r.Notes, nothingGood)
 		return false
 	}
 	r.Rollout.Good = r.Sets[good].ID
@@ -79,7 +82,7 @@ func (r *Rolling) explain() {
 	switch {
 	case r.held():
 		r.Notes = append(r.Notes, r.Hold)
-	case last.Reason == reasonExceeded:
+	case last.Reason == reasonExceeded && last.Bad == (fleet.Bad{}):
 		r.Notes = append(r.Notes, fmt.Sprintf(StandsStill+" since %s: it is held as it is until the pods become ready or another commit comes",
 			last.Progress.UTC().Format(time.RFC3339)))
 	}
@@ -93,27 +96,3 @@ func badNote(bad fleet.Bad) string {
 	return fmt.Sprintf("revision %s is bad for it: %s; it was rolled back at %s and stays back until another commit comes",
 		bad.Revision.Short(), bad.Why, bad.Since.UTC().Format(time.RFC3339))
 }
-
-// late marks the rollout of a StatefulSet or DaemonSet as bad when it has made no progress for the default deadline, and
-// there is something to go back to: what was good last or, where that is not remembered (the store was lost), otherwise.
-// It reports whether it did, or when that would be, or why it cannot.
-func late(r *fleet.Rollout, revision fleet.Revision, target Target, otherwise fleet.ObjectID, now time.Time) (bad bool, wakeAt time.Time, note string) {
-	if r.Bad != (fleet.Bad{}) || r.Good == r.Target || r.Reason == reasonAvailable || r.Target == (fleet.ObjectID{}) {
-		return false, time.Time{}, ""
-	}
-	if deadline := r.Progress.Add(defaultDeadline); now.Before(deadline) {
-		return false, deadline, ""
-	}
-	if r.Good == (fleet.ObjectID{}) && otherwise != r.Target {
-		r.Good = otherwise
-	}
-	if r.Good == (fleet.ObjectID{}) {
-		return false, time.Time{}, "there is no earlier version that was good: it cannot be rolled back"
-	}
-	r.Bad = fleet.Bad{Revision: revision, Want: target.Want, Since: now, Why: fmt.Sprintf("made no progress for %s", defaultDeadline)}
-	return true, time.Time{}, ""
-}
-
-// defaultDeadline is how long a rollout of a kind without progressDeadlineSeconds may stand still before it is rolled back,
-// where that was opted for: what a Deployment has by default.
-const defaultDeadline = 600 * time.Second

@@ -11,25 +11,14 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
-// Ordered is the input and the outcome of a StatefulSet: Order changes Sets and Rollout in copies of its own.
+// Ordered is the input and the outcome of a StatefulSet, which Object is: Order changes what it changes in copies of its own.
 type Ordered struct {
-	Object  fleet.Object // the StatefulSet, with what operators asked for
-	Target  Target
-	Sets    []fleet.Set // its revisions
-	Rollout fleet.Rollout
-	Members []Member // all its pods, also those being removed
+	Revised
 	// Taken reports whether a pod of that ordinal exists or is being removed, whoever has it: its name is not free.
-	Taken    func(ordinal int32) bool
-	Named    func(name string) bool // whether a revision's name belongs to somebody else; nil for nobody
-	Hold     string                 // as Rolling has it
-	Rollback bool
-	Now      time.Time
+	Taken func(ordinal int32) bool
 
-	Place  []Ordinal // pods to make, in order
-	Drain  []string  // UIDs of pods to remove
-	Done   bool      // all pods are there, of the revision they should have, and available
-	WakeAt time.Time
-	Notes  []string
+	Place []Ordinal // pods to make, in order
+	Drain []string  // UIDs of pods to remove
 }
 
 // Ordinal is a pod of a StatefulSet and the revision to make it from.
@@ -40,32 +29,11 @@ type Ordinal struct {
 
 // Order does what the StatefulSet controller does at a sync (semantics section 6).
 func Order(o Ordered) Ordered {
-	o.Sets = slices.Clone(o.Sets)
 	s := o.Object.Value.(*appsv1.StatefulSet)
-	begin(&o.Rollout, o.Object, o.Now)
-	o.Rollout.Bad, o.Target = avoid(o.Rollout, o.Target, o.Object.Revision, o.Sets)
-	o.pass(s)
-	if o.Rollback && !o.Done && s.Spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType {
-		bad, wakeAt, note := late(&o.Rollout, o.Object.Revision, o.Target, o.Rollout.Current, o.Now)
-		o.WakeAt = fleet.Earliest(o.WakeAt, wakeAt)
-		if note != "" {
-			o.Notes = append(o.Notes, note)
-		}
-		if bad {
-			o.Rollout.Bad, o.Target = avoid(o.Rollout, o.Target, o.Object.Revision, o.Sets)
-			o.pass(s)
-		}
-	}
-	o.Sets = trimRevisions(o.Sets, o.Rollout, o.Members, s.Spec.RevisionHistoryLimit)
+	onDelete := s.Spec.UpdateStrategy.Type == appsv1.OnDeleteStatefulSetStrategyType
+	o.settle(func() { o.pass(s) }, onDelete, func() fleet.ObjectID { return o.Rollout.Current })
+	o.trim(s.Spec.RevisionHistoryLimit)
 	return o
-}
-
-// begin makes the memory of a rollout that is not remembered.
-func begin(r *fleet.Rollout, object fleet.Object, now time.Time) {
-	if r.ID == (fleet.ObjectID{}) {
-		*r = fleet.Rollout{ID: object.ID, Progress: now}
-	}
-	r.Source = object.Source
 }
 
 // ordered is one look at a StatefulSet.
@@ -78,11 +46,10 @@ type ordered struct {
 	pods            map[int32]Member
 	surplus         []Member // beyond the wanted ordinals, highest first
 	going           map[string]bool
-	held            bool // it has to wait for something else before it begins
 }
 
 func (o *Ordered) pass(s *appsv1.StatefulSet) {
-	o.Place, o.Drain, o.Notes, o.Done, o.WakeAt = nil, nil, nil, false, time.Time{}
+	o.Place, o.Drain = nil, nil
 	w := &ordered{Ordered: o, spec: &s.Spec, pods: map[int32]Member{}, going: map[string]bool{}}
 	if s.Spec.Ordinals != nil {
 		w.first = s.Spec.Ordinals.Start
@@ -139,30 +106,11 @@ func (w *ordered) ordinal(m Member) int32 {
 
 // revisions finds or makes the revision to update to, and that which pods below the partition have.
 func (w *ordered) revisions() {
-	h := history{kind: fleet.KindRevision, object: w.Object, target: w.Target, taken: w.Named, now: w.Now}
-	h.stamp(w.Sets)
-	at := w.Target.in(w.Sets)
-	if w.Hold != "" && w.Rollout.Bad == (fleet.Bad{}) && (at < 0 || (w.Rollout.Target != w.Sets[at].ID && !w.runs(&w.Sets[at]))) {
-		w.Notes = append(w.Notes, w.Hold)
-		w.held = true
-		at = slices.IndexFunc(w.Sets, func(s fleet.Set) bool { return s.ID == w.Rollout.Target })
-		if at < 0 {
-			return
-		}
-	}
-	reason := ""
-	switch {
-	case at < 0:
-		w.Sets = append(w.Sets, h.create(w.Sets, &w.Rollout.Collisions))
-		at, reason = len(w.Sets)-1, reasonNew
-	case h.adopt(w.Sets, at):
-		reason = reasonFound
+	at := w.goal(w.spec.MinReadySeconds)
+	if at < 0 {
+		return
 	}
 	w.update = &w.Sets[at]
-	w.update.MinReady = w.spec.MinReadySeconds
-	if w.Rollout.Target != w.update.ID || reason != "" {
-		w.Rollout.Target, w.Rollout.Reason, w.Rollout.Progress = w.update.ID, cmp.Or(reason, reasonUpdated), w.Now
-	}
 	if i := slices.IndexFunc(w.Sets, func(s fleet.Set) bool { return s.ID == w.Rollout.Current }); i >= 0 {
 		w.current = &w.Sets[i]
 		return
@@ -175,14 +123,6 @@ func (w *ordered) revisions() {
 	}
 	w.Rollout.Current = w.current.ID
 }
-
-// runs reports whether a pod of a revision should run.
-func (w *ordered) runs(s *fleet.Set) bool {
-	return slices.ContainsFunc(w.Members, func(m Member) bool { return m.Slot.Goal == fleet.Run && of(m, s) })
-}
-
-// of reports whether a pod is made from a set's template. Its label says so; a set that was stamped later has another stamp.
-func of(m Member, s *fleet.Set) bool { return m.Slot.Want == s.Want && m.Slot.Label == s.Label }
 
 // wanted is the revision that the pod of an ordinal is made from when it is made now.
 func (w *ordered) wanted(ordinal int32) *fleet.Set {

@@ -75,13 +75,14 @@ func newRow(t testing.TB, s *appsv1.StatefulSet) *row {
 }
 
 func (r *row) decide(o workload.Ordered) workload.Ordered {
-	return workload.Order(workload.Ordered{
+	return workload.Order(workload.Ordered{Revised: workload.Revised{
 		Object: fleet.Object{ID: dbID, Source: "home", Revision: r.revision, Value: r.s, Hash: r.hash},
 		Target: workload.Target{Want: r.hash, Stamp: r.stamp, From: r.revision}, Sets: o.Sets, Rollout: o.Rollout, Members: slices.Clone(r.members),
+		Hold: r.hold, Rollback: r.rollback, Now: r.now,
+	},
 		Taken: func(ordinal int32) bool {
 			return r.stranger[ordinal] || slices.ContainsFunc(r.members, func(m workload.Member) bool { return *m.Slot.Index == ordinal })
 		},
-		Hold: r.hold, Rollback: r.rollback, Now: r.now,
 	})
 }
 
