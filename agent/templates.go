@@ -112,6 +112,9 @@ func used(a fleet.Assignment, d fleet.Desired) map[fleet.Hash]bool {
 	for i := range a.Sets {
 		hashes[a.Sets[i].Want] = true
 	}
+	for i := range a.Jobs { // a run that has no pod just now goes on with its own, whatever its CronJob has by then
+		hashes[a.Jobs[i].Want] = true
+	}
 	for _, o := range d.Objects {
 		if o.Template != nil {
 			hashes[o.Hash] = true

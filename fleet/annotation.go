@@ -21,7 +21,8 @@ const (
 	AnnotationRestartedAt = "kubectl.kubernetes.io/restartedAt"
 	// AnnotationConfig is on pods that roll with their configuration: a hash of it.
 	AnnotationConfig = "skerry.dev/config-hash"
-	// AnnotationDeletionCost orders the pods of a set for removal, the cheapest first: a whole number.
+	// AnnotationDeletionCost is what Kubernetes orders the pods of a set by for removal. It is checked and no more: here
+	// all pods of a set have it from one template, and nobody gives one of them another.
 	AnnotationDeletionCost = "controller.kubernetes.io/pod-deletion-cost"
 )
 

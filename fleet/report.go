@@ -26,7 +26,7 @@ type PodReport struct {
 type Usage struct {
 	Container string
 	CPU       int64 // thousandths of a core, over the time since the measurement before
-	Memory    int64 // bytes, as Podman counts them
+	Memory    int64 // bytes: the working set, as the kubelet reckons it
 	At        time.Time
 }
 

@@ -26,7 +26,7 @@ type charged struct {
 	defaults string // JSON; empty for none
 }
 
-// rules reads the limits and quotas of all namespaces, and counts the pods that there are.
+// rule reads the limits and quotas of all namespaces, and counts the pods that there are.
 func (d *decider) rule() *rules {
 	if d.rules != nil {
 		return d.rules

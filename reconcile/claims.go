@@ -111,14 +111,19 @@ func (d *decider) volumes() []fleet.ClaimID {
 // eachClaim calls f for each volume that a StatefulSet's claim templates made and that still exists. One whose claim has an
 // object of its own is that object's, and one that another StatefulSet may have made is left out.
 func (d *decider) eachClaim(owner fleet.ObjectID, templates []string, f func(claim fleet.ClaimID, ordinal int64)) {
-	for _, claim := range d.volumes() {
-		_, own := d.in.Desired.Find(claim.Object())
-		_, held := d.in.Desired.Held[claim.Object()]
-		if claim.Namespace != owner.Namespace || own || held || d.templated(claim, owner) {
-			continue
+	if d.numbered == nil {
+		d.numbered = map[fleet.ClaimID][]fleet.ClaimID{}
+		for _, claim := range d.volumes() {
+			if made, _, is := numbered(claim); is {
+				d.numbered[made] = append(d.numbered[made], claim)
+			}
 		}
-		for _, t := range templates {
-			if ordinal, is := ordinalOf(claim.Name, t, owner.Name); is {
+	}
+	for _, t := range templates {
+		for _, claim := range d.numbered[fleet.ClaimID{Namespace: owner.Namespace, Name: t + "-" + owner.Name}] {
+			_, own := d.in.Desired.Find(claim.Object())
+			_, held := d.in.Desired.Held[claim.Object()]
+			if _, ordinal, is := numbered(claim); is && !own && !held && !d.templated(claim, owner) {
 				f(claim, ordinal)
 			}
 		}
@@ -127,33 +132,34 @@ func (d *decider) eachClaim(owner fleet.ObjectID, templates []string, f func(cla
 
 // templated reports whether a claim's name is one that a desired StatefulSet other than but gives.
 func (d *decider) templated(claim fleet.ClaimID, but fleet.ObjectID) bool {
-	for o, v := range fleet.Each[*appsv1.StatefulSet](d.in.Desired) {
-		if o.ID == but || o.ID.Namespace != claim.Namespace {
-			continue
-		}
-		for _, t := range claimTemplates(v) {
-			if _, is := ordinalOf(claim.Name, t, o.ID.Name); is {
-				return true
+	if d.makers == nil {
+		d.makers = map[fleet.ClaimID][]fleet.ObjectID{}
+		for o, v := range fleet.Each[*appsv1.StatefulSet](d.in.Desired) {
+			for _, t := range claimTemplates(v) {
+				made := fleet.ClaimID{Namespace: o.ID.Namespace, Name: t + "-" + o.ID.Name}
+				d.makers[made] = append(d.makers[made], o.ID)
 			}
 		}
 	}
-	return false
+	made, _, is := numbered(claim)
+	return is && slices.ContainsFunc(d.makers[made], func(id fleet.ObjectID) bool { return id != but })
 }
 
-// ordinalOf is the number in the name of a claim that a StatefulSet's template made, without leading zeros or signs.
-func ordinalOf(name, template, set string) (int64, bool) {
-	text, ok := strings.CutPrefix(name, template+"-"+set+"-")
-	if !ok || text == "" || (len(text) > 1 && text[0] == '0') || len(text) > 10 {
-		return 0, false
+// numbered takes the name of a claim apart that a StatefulSet's template may have made: what comes before the last dash (the
+// names of template and set), and the number behind it, without leading zeros or signs.
+func numbered(claim fleet.ClaimID) (made fleet.ClaimID, ordinal int64, is bool) {
+	at := strings.LastIndexByte(claim.Name, '-')
+	text := claim.Name[at+1:]
+	if at < 0 || text == "" || (len(text) > 1 && text[0] == '0') || len(text) > 10 {
+		return fleet.ClaimID{}, 0, false
 	}
-	var n int64
 	for _, c := range text {
 		if c < '0' || c > '9' {
-			return 0, false
+			return fleet.ClaimID{}, 0, false
 		}
-		n = n*10 + int64(c-'0')
+		ordinal = ordinal*10 + int64(c-'0')
 	}
-	return n, true
+	return fleet.ClaimID{Namespace: claim.Namespace, Name: claim.Name[:at]}, ordinal, true
 }
 
 // abandonVolatile lists the claims that go with a StatefulSet that is desired no more, and reports whether it must be

@@ -69,7 +69,8 @@ type decider struct {
 	reports map[string]*fleet.PodReport // by UID
 	nodes   map[fleet.NodeName]*fleet.NodeReport
 	exists  map[fleet.NodeName]bool
-	heard   []fleet.NodeName // that have ever reported, in order
+	heard   []fleet.NodeName                 // that have ever reported, in order
+	mute    struct{ up, any fleet.NodeName } // the first that never has: of those that are not down, and of all
 
 	slots []fleet.Slot
 	at    map[string]int      // index into slots by UID
@@ -90,6 +91,10 @@ type decider struct {
 	scalers   map[fleet.ObjectID]fleet.Scaler
 	unclaimed map[fleet.ClaimID]fleet.SourceName
 	prunable  []fleet.Disposable
+	// By what comes before the number in their names, nil until somebody asks: claims that have a volume, and desired
+	// StatefulSets whose templates make such claims.
+	numbered map[fleet.ClaimID][]fleet.ClaimID
+	makers   map[fleet.ClaimID][]fleet.ObjectID
 
 	ran       map[fleet.ObjectID]bool // Jobs that were decided on
 	intents   map[fleet.ObjectID][]fleet.Intent

@@ -20,7 +20,7 @@ func (d *decider) stands(id fleet.ObjectID, done bool, r fleet.Rollout) {
 	switch {
 	case r.Bad != (fleet.Bad{}):
 		s = standing{failed: "which was rolled back from revision " + r.Bad.Revision.Short(), waits: done}
-	case r.Canary.Fault != "", !done && r.Reason == "ProgressDeadlineExceeded":
+	case r.Canary.Fault != "", !done && r.Reason == reasonExceeded:
 		s.failed = "whose rollout failed"
 	}
 	d.standings[id] = s

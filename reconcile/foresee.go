@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-dev/skerry/fleet"
@@ -52,14 +51,14 @@ func Foresee(in ForesightInput) Foresight {
 		hosts = map[fleet.NodeName]fleet.Host{}
 	}
 	now := in.Now
-	in.Templates, in.Desired = patient(in), timeless(in.Desired)
+	in.Templates = patient(in)
 	for range maxRounds {
 		var reports []fleet.NodeReport
 		for _, node := range in.Nodes {
 			reports = append(reports, Plan(nodeInput(in, f.Next, node, hosts[node.Name], now)).Report)
 		}
 		decision := Decide(FleetInput{
-			Desired: in.Desired, Nodes: in.Nodes, Reports: reports, Previous: f.Next, Intents: in.Intents, Templates: in.Templates, Now: now,
+			Desired: in.Desired, Nodes: in.Nodes, Reports: reports, Previous: f.Next, Intents: in.Intents, Templates: in.Templates, Now: now, paper: true,
 		})
 		f.Next, f.Notes = decision.Next, decision.Notes
 		wake, acted := decision.WakeAt, decision.Changed
@@ -92,26 +91,6 @@ func nodeInput(in ForesightInput, a fleet.Assignment, node fleet.Node, host flee
 	return NodeInput{
 		Node: node, Assignment: a, Templates: in.Templates, Desired: WithClaims(in.Desired, a.Slots), Host: host, Health: allWell(host), Now: now,
 	}
-}
-
-// timeless is what is desired without what happens by the clock some day: runs of CronJobs, and what is cleared away after
-// its time to live.
-func timeless(desired fleet.Desired) fleet.Desired {
-	desired.Objects = slices.Clone(desired.Objects)
-	for i := range desired.Objects {
-		switch v := desired.Objects[i].Value.(type) {
-		case *batchv1.CronJob:
-			v = v.DeepCopy()
-			suspended := true
-			v.Spec.Suspend = &suspended
-			desired.Objects[i].Value = v
-		case *batchv1.Job:
-			v = v.DeepCopy()
-			v.Spec.TTLSecondsAfterFinished, v.Spec.ActiveDeadlineSeconds = nil, nil
-			desired.Objects[i].Value = v
-		}
-	}
-	return desired
 }
 
 // patient are the templates without deadlines that are still to come: on paper every pod does its work in time.

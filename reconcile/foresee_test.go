@@ -124,3 +124,47 @@ func TestForeseeLeavesItsInputAlone(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// TestForeseeNothingByTheClock: what comes by itself some day, and what nobody measures on paper, is no part of what would
+// happen now.
+func TestForeseeNothingByTheClock(t *testing.T) {
+	tick := func(suspend string) fleet.Object {
+		return cronOf("tick", "{schedule: '* * * * *', suspend: "+suspend+"}", "{ttlSecondsAfterFinished: 600}")
+	}
+	for _, test := range []struct {
+		name    string
+		objects []fleet.Object
+		verb    fleet.IntentVerb
+		notes   int
+	}{
+		{"an autoscaler", []fleet.Object{deploymentOf("web", 2, "a:1"), kindOf(t, docAutoscaler)}, "", 0},
+		{"a run that is kept for a while", []fleet.Object{tick("false")}, "", 0},
+		{"somebody suspended it", []fleet.Object{tick("false")}, fleet.Suspend, 1},
+		{"somebody lets it go on", []fleet.Object{tick("true")}, fleet.Unsuspend, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			m := newMachine(t, test.objects...)
+			for range 70 {
+				m.pass()
+				for _, s := range m.stored.Slots {
+					if s.Owner.Kind == fleet.KindJob {
+						m.end(s.UID, "main", 0)
+					}
+				}
+				m.now = m.now.Add(time.Second)
+			}
+			var intents []fleet.Intent
+			if test.verb != "" {
+				o := test.objects[0]
+				intents = []fleet.Intent{{Object: o.ID, Source: "home", Verb: test.verb, Author: "eve", At: m.now, Git: FieldOf(o, test.verb)}}
+			}
+			f := Foresee(ForesightInput{
+				Desired: m.desired, Previous: m.stored, Nodes: []fleet.Node{alpha}, Hosts: map[fleet.NodeName]fleet.Host{"alpha": m.host},
+				Templates: m.templates, Intents: intents, Now: m.now,
+			})
+			if !f.Settled || len(f.Steps) > 0 || len(f.Notes) != test.notes {
+				t.Errorf("settled %t, steps %v, notes %v", f.Settled, f.Steps, f.Notes)
+			}
+		})
+	}
+}

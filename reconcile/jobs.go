@@ -89,6 +89,9 @@ func (d *decider) newJob(id fleet.ObjectID, from fleet.Object, spec batchv1.JobS
 
 // runJob does what is due for one Job.
 func (d *decider) runJob(j *fleet.Job, hold string) {
+	if d.in.paper {
+		j.Spec.TTLSecondsAfterFinished, j.Spec.ActiveDeadlineSeconds = nil, nil
+	}
 	work := workload.Run(workload.Work{Ledger: *j, Members: d.members[j.ID], Hold: hold, Now: d.in.Now})
 	*j = work.Ledger
 	for _, uid := range work.Count {
@@ -125,9 +128,14 @@ func (d *decider) cronJob(o fleet.Object, v *batchv1.CronJob) {
 	memory.Source = o.Source
 	d.reviveRuns(o, v, &memory)
 	d.trigger(o, v)
+	spec := v.Spec
+	if d.in.paper {
+		no := true
+		spec.Suspend = &no
+	}
 	for { // a run that is over makes room for another, or for nothing
 		d.runAll(o)
-		due := cron.Due(cron.Input{Spec: v.Spec, Memory: memory, Jobs: d.runsOf(o.ID), Now: d.local, Zone: d.zone(v)})
+		due := cron.Due(cron.Input{Spec: spec, Memory: memory, Jobs: d.runsOf(o.ID), Now: d.local, Zone: d.zone(v)})
 		if node := d.unheard(true); node != "" && !due.Start.IsZero() {
 			d.note(o.ID, "the run of %s waits until node %s has reported: it may have been started there", due.Start.Format(time.RFC3339), node)
 			due.Start, due.Replace, due.Memory.Last = time.Time{}, nil, memory.Last

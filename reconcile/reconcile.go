@@ -28,6 +28,10 @@ type FleetInput struct {
 	Zones     map[string]*time.Location // time zones that CronJobs name, as far as they are known here
 	// Now is in the zone that schedules are meant in that name none.
 	Now time.Time
+
+	// paper is for Foresee: what comes by the clock some day (runs of CronJobs, the end of a Job's time) and what pods will
+	// have autoscalers do is left out.
+	paper bool
 }
 
 // Decision is what should run where, and why some of it has to wait.

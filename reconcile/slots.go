@@ -89,9 +89,18 @@ func (d *decider) adopted(m workload.Member) bool {
 // hear remembers which nodes have ever reported. Pods of one that never has may run on it without anybody here knowing: the
 // store was lost, perhaps.
 func (d *decider) hear() {
+	before := make(map[fleet.NodeName]bool, len(d.in.Previous.Heard))
+	for _, name := range d.in.Previous.Heard {
+		before[name] = true
+	}
 	for _, n := range d.in.Nodes {
-		if slices.Contains(d.in.Previous.Heard, n.Name) || d.nodes[n.Name] != nil {
+		switch {
+		case before[n.Name] || d.nodes[n.Name] != nil:
 			d.heard = append(d.heard, n.Name)
+		case n.Down == "":
+			d.mute.up, d.mute.any = cmp.Or(d.mute.up, n.Name), cmp.Or(d.mute.any, n.Name)
+		default:
+			d.mute.any = cmp.Or(d.mute.any, n.Name)
 		}
 	}
 }
@@ -99,12 +108,10 @@ func (d *decider) hear() {
 // unheard is the first node that has never reported, not counting those that are down or counting them too; empty when all
 // have. Nothing is made that may be there already, and what must not exist twice not even while a node is down.
 func (d *decider) unheard(down bool) fleet.NodeName {
-	for _, n := range d.in.Nodes {
-		if (down || n.Down == "") && !slices.Contains(d.heard, n.Name) {
-			return n.Name
-		}
+	if down {
+		return d.mute.any
 	}
-	return ""
+	return d.mute.up
 }
 
 // move makes pods those of the source that has their owner now, and their template with it; an empty revision leaves that

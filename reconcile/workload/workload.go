@@ -1,5 +1,6 @@
 // Package workload decides which pods should exist: how many each set of pods has and which of them go
-// first. It knows Deployments and ReplicaSets as Kubernetes runs them (semantics sections 3 and 4).
+// first. It knows Deployments, ReplicaSets, DaemonSets, StatefulSets and Jobs as Kubernetes runs them (semantics sections
+// 3 to 7).
 //
 // Everything here is pure: sets and counts in, sets out. Decide runs it until nothing changes any more,
 // which equals Kubernetes' one step a sync, because what a step counts (specs, and what nodes reported)
