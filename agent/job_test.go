@@ -177,6 +177,32 @@ func TestTrigger(t *testing.T) {
 	})
 }
 
+// TestAutoscalerThatIsGone leaves its target as it is, as in Kubernetes, until Git says a number.
+func TestAutoscalerThatIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		const hpa = `apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: web}
+spec: {scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: web}, minReplicas: 3, maxReplicas: 5}
+`
+		web := replaceOnce(deployment("web", "app:1", "", ""), "image: 'app:1'", "image: 'app:1', resources: {requests: {cpu: 100m}}")
+		w.repo.push("one", tree(web, hpa))
+		w.run()
+		after(2 * time.Minute)
+		w.expect("sized", "app:1", "app:1", "app:1")
+		w.repo.push("two", tree(web))
+		after(2 * time.Minute)
+		w.stop()
+		w.run()
+		after(2 * time.Minute)
+		w.expect("it is gone", "app:1", "app:1", "app:1")
+		w.repo.push("three", tree(replaceOnce(web, "spec:\n", "spec:\n  replicas: 2\n")))
+		after(2 * time.Minute)
+		w.expect("Git says a number", "app:1", "app:1")
+	})
+}
+
 // TestAutoscale: it grows with what its pods use, and shrinks five minutes after they do not any more; Git's replicas do not
 // get in the way.
 func TestAutoscale(t *testing.T) {
@@ -220,6 +246,14 @@ spec:
 		after(time.Hour)
 		if b, _ := w.Store.Load(t.Context()); b.Epoch != a.Epoch {
 			t.Errorf("%d commits in an hour in which nothing happened", b.Epoch-a.Epoch)
+		}
+		web := fleet.ObjectID{Kind: fleet.KindDeployment, Namespace: "default", Name: "web"}
+		if _, err := w.Intend(t.Context(), fleet.Intent{Object: web, Verb: fleet.Scale, Replicas: 0, Author: "ada"}); err != nil {
+			t.Fatal(err)
+		}
+		after(5 * time.Minute)
+		if n := len(w.images()); n != 0 {
+			t.Errorf("scaled to 0 by hand, which turns the autoscaler off, and %d run", n)
 		}
 	})
 }

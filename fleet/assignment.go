@@ -89,6 +89,7 @@ type Bad struct {
 
 // Canary is how far a Deployment with steps has got with its target.
 type Canary struct {
+	Steps   string    `json:"steps,omitempty"`   // that Step counts in
 	Step    int32     `json:"step,omitempty"`    // index of the step that it is at
 	Since   time.Time `json:"since,omitzero"`    // when it got there, or was stopped there
 	Reached int32     `json:"reached,omitempty"` // how many new pods were available at most
@@ -102,6 +103,8 @@ type Canary struct {
 type Scaler struct {
 	ID       ObjectID   `json:"id"`
 	Source   SourceName `json:"source"`
+	Target   ObjectID   `json:"target"`
+	Git      string     `json:"git,omitempty"`     // what Git says of the target's replicas
 	Replicas int32      `json:"replicas"`          // that it gives its target; 0 before the first measurement
 	At       time.Time  `json:"at"`                // when it last looked
 	Scaled   time.Time  `json:"scaled,omitzero"`   // when it last changed Replicas

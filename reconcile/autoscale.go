@@ -8,15 +8,7 @@ import (
 	"github.com/skerry-dev/skerry/reconcile/workload"
 )
 
-// scaledBy is what a HorizontalPodAutoscaler sizes.
-func scaledBy(desired fleet.Desired, id fleet.ObjectID) (fleet.ObjectID, bool) {
-	hpa, ok := fleet.Lookup[*autoscalingv2.HorizontalPodAutoscaler](desired, id)
-	if !ok {
-		return fleet.ObjectID{}, false
-	}
-	return scaleTarget(id, hpa), true
-}
-
+// scaleTarget is what a HorizontalPodAutoscaler sizes.
 func scaleTarget(id fleet.ObjectID, hpa *autoscalingv2.HorizontalPodAutoscaler) fleet.ObjectID {
 	ref := hpa.Spec.ScaleTargetRef
 	return fleet.ObjectID{Kind: ref.Kind, Namespace: id.Namespace, Name: ref.Name}
@@ -40,9 +32,11 @@ func (d *decider) autoscale() {
 		}
 		taken[target] = o.ID
 		memory := d.scalers[o.ID]
-		memory.ID, memory.Source = o.ID, o.Source
+		memory.ID, memory.Source, memory.Target = o.ID, o.Source, target
+		git, _ := d.git.Find(target)
+		memory.Git = FieldOf(git, fleet.Scale)
 		replicas := **field
-		if i, asked := d.asked(target, fleet.Scale); asked { // it is a beginning for the autoscaler, no more
+		if i, asked := d.asked(target, fleet.Scale); asked && i.Replicas > 0 { // 0 turns the autoscaler off; anything else is a beginning for the autoscaler, no more
 			memory.Replicas = i.Replicas
 			d.drop(i)
 		} else if memory.Replicas > 0 && replicas > 0 {
@@ -58,11 +52,24 @@ func (d *decider) autoscale() {
 		}
 	}
 	for id, s := range d.scalers {
-		if d.gone(s.Source, id) {
+		if _, wanted := d.in.Desired.Find(id); !wanted && d.in.Desired.Known(s.Source, id) && !d.outlives(s, taken) {
 			delete(d.scalers, id)
 		}
 	}
 	d.in.Desired = Effective(d.in.Desired, nil, sorted(d.scalers))
+}
+
+// outlives reports whether the number of an autoscaler that is gone still counts: as in Kubernetes the target stays as it is
+// until somebody says another number, be it Git, an operator or another autoscaler.
+func (d *decider) outlives(s fleet.Scaler, taken map[fleet.ObjectID]fleet.ObjectID) bool {
+	git, ok := d.git.Find(s.Target)
+	_, asked := d.asked(s.Target, fleet.Scale)
+	_, another := taken[s.Target]
+	if !ok || s.Replicas == 0 || asked || another || FieldOf(git, fleet.Scale) != s.Git {
+		return false
+	}
+	d.note(s.Target, "%s is gone: it stays at %d pods until Git says another number than %s, or somebody does", s.ID, s.Replicas, s.Git)
+	return true
 }
 
 // has is how many pods a target is found to have: the store was lost, or the autoscaler is new.

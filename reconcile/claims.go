@@ -76,12 +76,26 @@ func within(v *appsv1.StatefulSet, ordinal int64) bool {
 
 // ordinals are those of which a StatefulSet has a pod, or had one until now.
 func (d *decider) ordinals(owner fleet.ObjectID) map[int64]bool {
-	had := map[int64]bool{}
-	for _, slots := range [][]fleet.Slot{d.in.Previous.Slots, d.slots} {
-		for i := range slots {
-			if s := &slots[i]; s.Owner == owner && s.Index != nil {
-				had[int64(*s.Index)] = true
+	if d.ordinaled == nil {
+		d.ordinaled = map[fleet.ObjectID][]int64{}
+		for i := range d.in.Previous.Slots { // those that are gone by now, too
+			if s := &d.in.Previous.Slots[i]; s.Index != nil {
+				d.ordinaled[s.Owner] = append(d.ordinaled[s.Owner], int64(*s.Index))
 			}
+		}
+	}
+	had := map[int64]bool{}
+	for _, ordinal := range d.ordinaled[owner] {
+		had[ordinal] = true
+	}
+	for _, m := range d.members[owner] {
+		if m.Slot.Index != nil {
+			had[int64(*m.Slot.Index)] = true
+		}
+	}
+	for i := d.counted; i < len(d.slots); i++ { // those that were made just now
+		if s := &d.slots[i]; s.Owner == owner && s.Index != nil {
+			had[int64(*s.Index)] = true
 		}
 	}
 	return had

@@ -63,7 +63,8 @@ func (d *decider) workload(o fleet.Object) {
 // decider carries one decision through its stages.
 type decider struct {
 	in    FleetInput
-	local time.Time // Now in the zone that it came in
+	git   fleet.Desired // what Git says, before operators and autoscalers
+	local time.Time     // Now in the zone that it came in
 	epoch uint64
 
 	reports map[string]*fleet.PodReport // by UID
@@ -72,13 +73,15 @@ type decider struct {
 	heard   []fleet.NodeName                 // that have ever reported, in order
 	mute    struct{ up, any fleet.NodeName } // the first that never has: of those that are not down, and of all
 
-	slots []fleet.Slot
-	at    map[string]int      // index into slots by UID
-	names map[fleet.PodID]int // how many slots have it
+	slots   []fleet.Slot
+	counted int                 // how many of them there were before anything was decided
+	at      map[string]int      // index into slots by UID
+	names   map[fleet.PodID]int // how many slots have it
 
 	// As it was before anything was decided: pods by owner, the ReplicaSets of each Deployment, IDs of sets by owner, and of
 	// Jobs of CronJobs that only their pods tell of.
 	members     map[fleet.ObjectID][]workload.Member
+	ordinaled   map[fleet.ObjectID][]int64 // of the assignment before, by StatefulSet; nil until somebody asks
 	generations map[fleet.ObjectID][]workload.Generation
 	owned       map[fleet.ObjectID][]fleet.ObjectID
 	found       map[fleet.ObjectID][]fleet.ObjectID
@@ -114,7 +117,7 @@ func newDecider(in FleetInput) *decider {
 	in.Nodes = slices.SortedFunc(slices.Values(in.Nodes), func(a, b fleet.Node) int { return cmp.Compare(a.Name, b.Name) })
 	p := in.Previous
 	d := &decider{
-		in: in, local: local, epoch: p.Epoch + 1,
+		in: in, git: in.Desired, local: local, epoch: p.Epoch + 1,
 		reports: map[string]*fleet.PodReport{}, nodes: map[fleet.NodeName]*fleet.NodeReport{}, exists: map[fleet.NodeName]bool{},
 		slots: slices.Clone(p.Slots), names: make(map[fleet.PodID]int, len(p.Slots)),
 		sets:     make(map[fleet.ObjectID]*fleet.Set, len(p.Sets)),

@@ -147,8 +147,8 @@ func Effective(desired fleet.Desired, intents []fleet.Intent, scalers []fleet.Sc
 		}
 	}
 	for _, s := range scalers {
-		if target, ok := scaledBy(desired, s.ID); ok && s.Replicas > 0 {
-			if o := edit(target); replicasOf(o) != nil {
+		if s.Replicas > 0 {
+			if o := edit(s.Target); replicasOf(o) != nil {
 				*replicasOf(o) = &s.Replicas
 			}
 		}

@@ -465,10 +465,10 @@ func TestEffective(t *testing.T) {
 		{"nobody", nil, nil, 2, 2},
 		{"operators", []fleet.Intent{scale(webID, 5, 0), scale(webID, 7, time.Second), scale(dbID, 0, 0)}, nil, 7, 0},
 		{"in another order", []fleet.Intent{scale(dbID, 0, 0), scale(webID, 7, time.Second), scale(webID, 5, 0)}, nil, 7, 0},
-		{"an autoscaler", nil, []fleet.Scaler{{ID: hpa.ID, Replicas: 4}}, 4, 2},
-		{"an autoscaler that has not measured", nil, []fleet.Scaler{{ID: hpa.ID}}, 2, 2},
-		{"both: the autoscaler", []fleet.Intent{scale(webID, 9, 0)}, []fleet.Scaler{{ID: hpa.ID, Replicas: 4}}, 4, 2},
-		{"an autoscaler that is gone", nil, []fleet.Scaler{{ID: fleet.ObjectID{Kind: "HorizontalPodAutoscaler", Namespace: "shop", Name: "old"}, Replicas: 4}}, 2, 2},
+		{"an autoscaler", nil, []fleet.Scaler{{ID: hpa.ID, Target: webID, Replicas: 4}}, 4, 2},
+		{"an autoscaler that has not measured", nil, []fleet.Scaler{{ID: hpa.ID, Target: webID}}, 2, 2},
+		{"both: the autoscaler", []fleet.Intent{scale(webID, 9, 0)}, []fleet.Scaler{{ID: hpa.ID, Target: webID, Replicas: 4}}, 4, 2},
+		{"an autoscaler of something that is gone", nil, []fleet.Scaler{{ID: hpa.ID, Target: fleet.ObjectID{Kind: fleet.KindDeployment, Namespace: "shop", Name: "old"}, Replicas: 4}}, 2, 2},
 		{"of an object that is gone", []fleet.Intent{scale(logID, 3, 0)}, nil, 2, 2},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -160,7 +160,7 @@ func (d *decider) nowhere(s fleet.Slot) bool {
 
 // index sorts what there is by what it belongs to.
 func (d *decider) index() {
-	d.members = members(d.slots, d.reports)
+	d.members, d.counted = members(d.slots, d.reports), len(d.slots)
 	d.owned, d.found, d.runs = map[fleet.ObjectID][]fleet.ObjectID{}, map[fleet.ObjectID][]fleet.ObjectID{}, map[fleet.ObjectID][]fleet.ObjectID{}
 	for id, set := range d.sets {
 		d.owned[set.Owner] = append(d.owned[set.Owner], id)

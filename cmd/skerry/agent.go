@@ -61,6 +61,10 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
+	systemd, err := takeNotifySocket()
+	if err != nil {
+		return err
+	}
 	c, err := o.load()
 	if err != nil {
 		return err
@@ -114,7 +118,7 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 			return
 		case <-p.Agent.Looked():
 		}
-		if err := notify("READY=1"); err != nil {
+		if err := notify(systemd, "READY=1"); err != nil {
 			log.Warn("systemd cannot be told that the agent is ready", "err", err)
 		}
 	})
@@ -122,7 +126,7 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
-	_ = notify("STOPPING=1")
+	_ = notify(systemd, "STOPPING=1")
 	cancel(nil)
 	servers.Wait()
 	log.Info("agent ended; containers run on")
@@ -172,9 +176,15 @@ func serve(ctx context.Context, l net.Listener, handler http.Handler) error {
 	return nil
 }
 
-// notify tells systemd, when that started us.
-func notify(state string) error {
+// takeNotifySocket is where systemd wants to be told, empty when that did not start us. What we start must not inherit it:
+// podman system service would call itself the main process of our unit.
+func takeNotifySocket() (string, error) {
 	address := os.Getenv("NOTIFY_SOCKET")
+	return address, os.Unsetenv("NOTIFY_SOCKET")
+}
+
+// notify tells systemd how far we are.
+func notify(address, state string) error {
 	if address == "" {
 		return nil
 	}

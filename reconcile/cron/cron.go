@@ -55,6 +55,10 @@ func Due(in Input) Outcome {
 	if in.Memory.Last.After(since) {
 		since = in.Memory.Last
 	}
+	if in.Memory.Last.After(in.Now) {
+		out.Notes = append(out.Notes, fmt.Sprintf("its last run is of %s, which is still to come: the clock was ahead, and nothing is run until then",
+			in.Memory.Last.UTC().Format(time.RFC3339)))
+	}
 	due, missed, next := last(schedule, since.In(now.Location()), now)
 	out.WakeAt = next
 	if due.IsZero() {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -15,7 +16,7 @@ import (
 // startSteps begins with a new set at the first step that would add to it. Where nothing else runs there is nothing to be
 // careful about.
 func (r *Rolling) startSteps(at int, d *appsv1.Deployment) {
-	c := fleet.Canary{Since: r.Now, Restarts: r.Sets[at].Restarts}
+	c := fleet.Canary{Steps: stepsText(r.Steps), Since: r.Now, Restarts: r.Sets[at].Restarts}
 	if len(r.oldActive(at)) == 0 {
 		c.Step = int32(len(r.Steps))
 	}
@@ -25,6 +26,19 @@ func (r *Rolling) startSteps(at int, d *appsv1.Deployment) {
 		}
 	}
 	r.Rollout.Canary = c
+}
+
+// stepsText tells lists of steps apart.
+func stepsText(steps []fleet.CanaryStep) string {
+	var parts []string
+	for _, s := range steps {
+		if s.Size != nil {
+			parts = append(parts, s.Size.String())
+		} else {
+			parts = append(parts, "pause "+s.Pause.String())
+		}
+	}
+	return strings.Join(parts, ", ")
 }
 
 // onSteps reports whether the rollout has steps before it. What has been good is not gone to by steps.
@@ -62,6 +76,12 @@ func (r *Rolling) sizeAt(step, replicas int32) int32 {
 // advance goes on to the next step where the one at hand is done, and stops for good where new pods fail that had been well.
 func (r *Rolling) advance(d *appsv1.Deployment) {
 	at, c := r.current(), &r.Rollout.Canary
+	if len(r.Steps) == 0 || r.Rollout.Bad.Want != "" || r.Rollout.Target == r.Rollout.Good {
+		return
+	}
+	if c.Steps != stepsText(r.Steps) { // they were changed on the way: what is there already counts
+		r.startSteps(at, d)
+	}
 	if !r.onSteps() {
 		return
 	}

@@ -686,3 +686,26 @@ func TestCanaryIsSafe(t *testing.T) {
 		}
 	})
 }
+
+// TestStepsChangedOnTheWay: a list of steps that changes in the middle is gone through anew; what is there already counts.
+func TestStepsChangedOnTheWay(t *testing.T) {
+	w := newWorld(t, deployment(10))
+	w.steps = "1, pause, 50%, pause"
+	w.push("v2")
+	w.settle(10)
+	w.resumed = w.now
+	w.settle(10)
+	if got := w.set("v2").Replicas; got != 5 {
+		t.Fatalf("at the second pause %d are new", got)
+	}
+	w.steps = "1, pause, 60%, pause"
+	w.settle(10)
+	if got := w.set("v2").Replicas; got != 6 {
+		t.Errorf("the next size is 60%%, and %d are new", got)
+	}
+	w.steps = "1, pause, 25%"
+	w.settle(10)
+	if got := w.set("v2").Replicas; got != 10 {
+		t.Errorf("all steps are behind it, and %d are new", got)
+	}
+}

@@ -119,7 +119,7 @@ func (e *Everywhere) pass(s *appsv1.DaemonSet) {
 	w.leave(s)
 	w.manage()
 	if s.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType {
-		if surge, unavailable := Fences(s, len(w.nodes)); surge > 0 {
+		if surge, unavailable := Fences(s, len(w.Nodes)); surge > 0 {
 			w.surge(surge)
 		} else {
 			w.replace(unavailable)
@@ -183,10 +183,10 @@ func (w *spread) ended(s *seat, m Member) {
 
 // leave removes pods from nodes that should have none.
 func (w *spread) leave(s *appsv1.DaemonSet) {
-	surge, unavailable := Fences(s, len(w.nodes))
+	surge, unavailable := Fences(s, len(w.Nodes))
 	spare := len(w.Members)
 	if surge > 0 { // those that serve stay until enough others do
-		spare = w.availableOn(func(fleet.NodeName) bool { return true }) - (len(w.nodes) - int(unavailable))
+		spare = w.availableOn(func(fleet.NodeName) bool { return true }) - (len(w.Nodes) - int(unavailable))
 	}
 	for _, m := range w.Members {
 		if _, may := w.Nodes[m.Slot.Node]; may || m.Slot.Goal != fleet.Run {
@@ -244,7 +244,7 @@ func (w *spread) manage() {
 
 // replace updates without surge: what does not serve goes at once and counts, then as many that do as may be missing.
 func (w *spread) replace(unavailable int32) {
-	var missing int32
+	missing := int32(len(w.Nodes) - len(w.nodes)) // of what has not been heard nothing is known
 	var candidates []Member
 	for _, node := range w.nodes {
 		s := w.byNode[node]

@@ -24,6 +24,8 @@ type Work struct {
 	Count  []string // UIDs of pods whose end is in the ledger now
 	WakeAt time.Time
 	Notes  []string
+
+	gone map[string]bool // UIDs in Drain
 }
 
 // The wait before a failed pod is replaced (semantics 7).
@@ -35,6 +37,7 @@ const (
 // Run does what the Job controller does at a sync (semantics section 7).
 func Run(w Work) Work {
 	l := &w.Ledger
+	w.gone = map[string]bool{}
 	l.Done, l.Lost, l.Tries = slices.Clone(l.Done), slices.Clone(l.Lost), maps.Clone(l.Tries)
 	w.shrink()
 	w.count()
@@ -55,7 +58,7 @@ func Run(w Work) Work {
 	}
 	for _, m := range w.Members { // somebody removed it, and its node began anew before the count was known there
 		if m.Slot.Counted && m.Slot.Goal == fleet.Run && m.Report != nil && !m.Report.Terminal() {
-			w.Drain = append(w.Drain, m.Slot.UID)
+			w.drain(m)
 		}
 	}
 	w.judge(suspended) // what is let go by now does not run any more
@@ -234,7 +237,15 @@ func (w *Work) judge(suspended bool) {
 }
 
 // stays reports whether a pod runs and is not let go by this decision.
-func (w *Work) stays(m Member) bool { return active(m) && !slices.Contains(w.Drain, m.Slot.UID) }
+func (w *Work) stays(m Member) bool { return active(m) && !w.gone[m.Slot.UID] }
+
+// drain lets a pod go, once.
+func (w *Work) drain(m Member) {
+	if !w.gone[m.Slot.UID] {
+		w.gone[m.Slot.UID] = true
+		w.Drain = append(w.Drain, m.Slot.UID)
+	}
+}
 
 // deadline ends a Job that has taken too long.
 func (w *Work) deadline() {
@@ -288,7 +299,7 @@ func (w *Work) finish() {
 	l.Cleared = true
 	for _, m := range w.Members {
 		if m.Slot.Goal == fleet.Run && m.Over() {
-			w.Drain = append(w.Drain, m.Slot.UID)
+			w.drain(m)
 		}
 	}
 }
@@ -297,7 +308,7 @@ func (w *Work) finish() {
 func (w *Work) drainAll() {
 	for _, m := range w.Members {
 		if w.stays(m) {
-			w.Drain = append(w.Drain, m.Slot.UID)
+			w.drain(m)
 		}
 	}
 }
@@ -317,7 +328,7 @@ func (w *Work) size() {
 	}
 	if surplus := int32(len(running)) - wanted; surplus > 0 {
 		for _, m := range Victims(running, int(surplus), 0, w.Now) {
-			w.Drain = append(w.Drain, m.Slot.UID)
+			w.drain(m)
 		}
 		return
 	}
@@ -352,7 +363,7 @@ func (w *Work) active() []Member {
 	return slices.DeleteFunc(running, func(m Member) bool {
 		keep := m.Slot.Index != nil && !seen[*m.Slot.Index] && w.pending(*m.Slot.Index)
 		if !keep {
-			w.Drain = append(w.Drain, m.Slot.UID)
+			w.drain(m)
 			return true
 		}
 		seen[*m.Slot.Index] = true
@@ -373,7 +384,7 @@ func (w *Work) placeIndexes(missing int32) {
 	busy := map[int32]bool{}
 	wait := s.PodReplacementPolicy != nil && *s.PodReplacementPolicy == batchv1.Failed
 	for _, m := range w.Members {
-		if m.Slot.Index != nil && !slices.Contains(w.Drain, m.Slot.UID) && (active(m) || (wait && terminating(m))) {
+		if m.Slot.Index != nil && !w.gone[m.Slot.UID] && (active(m) || (wait && terminating(m))) {
 			busy[*m.Slot.Index] = true
 		}
 	}

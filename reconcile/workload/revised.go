@@ -98,6 +98,9 @@ func (r *Revised) late(otherwise func() fleet.ObjectID) bool {
 		r.WakeAt = fleet.Earliest(r.WakeAt, deadline)
 		return false
 	}
+	if !r.sick() { // a node that is silent is not the new version's fault
+		return false
+	}
 	if id := otherwise(); last.Good == (fleet.ObjectID{}) && id != last.Target {
 		last.Good = id
 	}
@@ -107,6 +110,15 @@ func (r *Revised) late(otherwise func() fleet.ObjectID) bool {
 	}
 	last.Bad = fleet.Bad{Revision: r.Object.Revision, Want: r.Target.Want, Since: r.Now, Why: fmt.Sprintf("made no progress for %s", defaultDeadline)}
 	return true
+}
+
+// sick reports whether a pod of the revision that the rollout goes to is known not to be well.
+func (r *Revised) sick() bool {
+	at := slices.IndexFunc(r.Sets, func(s fleet.Set) bool { return s.ID == r.Rollout.Target })
+	return at >= 0 && slices.ContainsFunc(r.Members, func(m Member) bool {
+		_, ready := readySince(m)
+		return m.Report != nil && !ready && of(m, &r.Sets[at])
+	})
 }
 
 // trim forgets revisions beyond the history limit that nothing refers to.

@@ -1,7 +1,7 @@
 package manifest
 
 const (
-	place     = "has no effect yet: pods run on the one node there is"
+	place     = "has no effect yet but on DaemonSets: all other pods run on the one node there is"
 	account   = "gives the pod the imagePullSecrets of the ServiceAccount, and nothing else"
 	noTokens  = "has no effect: nothing here issues tokens for service accounts"
 	noStorage = "has no effect: disk space is not accounted for"
