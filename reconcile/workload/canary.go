@@ -20,9 +20,14 @@ func (r *Rolling) startSteps(at int, d *appsv1.Deployment) {
 	if len(r.oldActive(at)) == 0 {
 		c.Step = int32(len(r.Steps))
 	}
-	for i := range r.Steps { // the way back to what most pods run is short
-		if r.Steps[i].Size != nil && r.sizeAt(int32(i), *d.Spec.Replicas) <= r.available(at) {
-			c.Step = int32(i) + 1
+	beyond := false // the last size, and so the pauses behind it
+	for i := range r.Steps {
+		size := r.sizeAt(int32(i), *d.Spec.Replicas)
+		switch {
+		case r.Steps[i].Size != nil && size <= r.available(at):
+			c.Step, beyond = int32(i)+1, size < r.available(at)
+		case r.Steps[i].Size == nil && beyond && int(c.Step) == i:
+			c.Step++
 		}
 	}
 	r.Rollout.Canary = c

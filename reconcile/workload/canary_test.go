@@ -693,7 +693,7 @@ func TestStepsChangedOnTheWay(t *testing.T) {
 	w.steps = "1, pause, 50%, pause"
 	w.push("v2")
 	w.settle(10)
-	w.resumed = w.now
+	w.resumed = w.now.Add(time.Second)
 	w.settle(10)
 	if got := w.set("v2").Replicas; got != 5 {
 		t.Fatalf("at the second pause %d are new", got)
