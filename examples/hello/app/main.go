@@ -34,6 +34,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 2 && args[0] == "get" {
 		return get(ctx, args[1], out)
 	}
+	if len(args) == 1 && args[0] == "once" { // as the work of a Job
+		_, err := fmt.Fprintln(out, "hello", version, "did its work")
+		return err
+	}
 	server := &http.Server{Addr: ":8080", Handler: http.HandlerFunc(greet), ReadHeaderTimeout: 5 * time.Second}
 	failed := make(chan error, 1)
 	go func() { failed <- server.ListenAndServe() }()
