@@ -26,7 +26,7 @@ func TestWhatHoldsAPodDies(t *testing.T) {
   - {name: other, THIS, args: [sleep]}`)
 	w.pod("orphaned", `
   containers:
-  - {name: main, THIS, args: [serve]}`)
+  - {name: main, THIS, args: [serve], readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}}`)
 	w.pod("whole", `
   initContainers:
   - {name: first, THIS, args: [append, /host/whole, first]}
