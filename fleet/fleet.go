@@ -51,6 +51,10 @@ const (
 	KindDisruptionBudget      = "PodDisruptionBudget"
 	KindQuota                 = "ResourceQuota"
 	KindLimitRange            = "LimitRange"
+	KindService               = "Service"
+	KindEndpoints             = "Endpoints"
+	KindEndpointSlice         = "EndpointSlice"
+	KindNetworkPolicy         = "NetworkPolicy"
 	// KindRevision is a template of a StatefulSet or DaemonSet; no source holds one.
 	KindRevision = "ControllerRevision"
 	KindNode     = "Node"

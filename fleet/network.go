@@ -1,0 +1,94 @@
+package fleet
+
+import (
+	"cmp"
+	"net/netip"
+	"strconv"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// NetworkSettings is how a fleet's network is laid out. The zero value is a fleet without Services.
+type NetworkSettings struct {
+	Services bool           // Services are served
+	Pods     netip.Prefix   // of all pods; each node has a part of it
+	Addrs    []netip.Prefix // of ClusterIPs: one an IP family, the first is the default family
+	Domain   string         // below which Services and pods have their names
+}
+
+// Exposure is what was given to a Service once and stays its own: for the life of the Service, whatever else of it changes.
+type Exposure struct {
+	ID     ObjectID     `json:"id"`
+	Source SourceName   `json:"source"`
+	Addrs  []netip.Addr `json:"addrs,omitempty"` // ClusterIPs; empty for headless ones and ExternalName
+	// NodePorts are by protocol and port of the Service: "TCP/80".
+	NodePorts map[string]int32 `json:"nodePorts,omitempty"`
+}
+
+// PortKey is what NodePorts are found by.
+func PortKey(protocol corev1.Protocol, port int32) string {
+	return string(protocol) + "/" + strconv.Itoa(int(port))
+}
+
+// HostNet is all that the network of one host should be for Services. Fronts are in the order of FrontOrder, no two alike in address,
+// protocol and number. The zero value wants nothing: what was made before is taken down.
+type HostNet struct {
+	Fronts []Front
+	// Pods are the addresses that pods have, which tell them from clients outside.
+	Pods []netip.Prefix
+}
+
+// Verdict is what becomes of a connection to a front without ends.
+type Verdict string
+
+// The verdicts.
+const (
+	Serve  Verdict = ""       // it has ends
+	Reject Verdict = "reject" // nobody serves: it is refused at once
+	Drop   Verdict = "drop"   // somebody does, and not here: it is passed over in silence
+)
+
+// Front is one address and port at which a Service is reached.
+type Front struct {
+	Service  ObjectID
+	Port     string // its name in the Service; may be empty
+	Protocol corev1.Protocol
+	Addr     netip.Addr // the zero Addr: any address of the host itself (a node port)
+	Number   uint16
+	// Sticky: connections of one client go to one end for so long; 0 for not.
+	Sticky time.Duration
+	// Masquerade: the ends see a client that is no pod under the host's address, so that answers come back this way.
+	Masquerade bool
+	Verdict    Verdict
+	Ends       []End // in the order of their addresses, each once
+}
+
+// End is where a Service's connections go.
+type End struct {
+	Addr netip.Addr
+	Port uint16
+}
+
+// FrontOrder orders fronts by address, protocol and number.
+func FrontOrder(a, b Front) int {
+	return cmp.Or(a.Addr.Compare(b.Addr), cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Number, b.Number), a.Service.Compare(b.Service), cmp.Compare(a.Port, b.Port))
+}
+
+// Compare orders ends by address and port.
+func (e End) Compare(o End) int { return cmp.Or(e.Addr.Compare(o.Addr), cmp.Compare(e.Port, o.Port)) }
+
+// Zone is what DNS answers below a domain. Names are whole, in lower case, without the last dot.
+type Zone struct {
+	Domain    string
+	Addresses map[string][]netip.Addr // A and AAAA, in order
+	Services  map[string][]SRV        // SRV, in order
+	Aliases   map[string]string       // CNAME
+	Names     map[netip.Addr]string   // PTR
+}
+
+// SRV is one answer to who serves a port.
+type SRV struct {
+	Target string
+	Port   uint16
+}
