@@ -23,7 +23,7 @@ import (
 	"github.com/skerry-dev/skerry/sources/manifest"
 )
 
-// Config is what an agent is made of. All fields but Sources and Metrics must be set.
+// Config is what an agent is made of. All fields but Network, Sources and Metrics must be set.
 type Config struct {
 	Node    fleet.Node
 	Version string
@@ -35,6 +35,7 @@ type Config struct {
 	Host            host.Host
 	Volumes         host.Volumes
 	Prober          host.Prober
+	Network         *Network // nil: Services are not served
 	Sources         []Source
 	Policy          manifest.Policy // what sources must hold to
 	// Follow: look at the sources by itself, and not only when asked. Act: decide, and change the machine. An
@@ -126,6 +127,9 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	for _, s := range a.Sources {
 		run(func(ctx context.Context) error { return a.follow(ctx, s) })
+	}
+	if n := a.Network; n != nil && a.Act {
+		run(func(ctx context.Context) error { return n.Names.Serve(ctx, n.Packets, n.Listener) })
 	}
 	if a.Act {
 		run(a.lead)

@@ -125,7 +125,7 @@ func (a *Agent) fleetInput(ctx context.Context) (reconcile.FleetInput, error) {
 	desired.Rollback = a.rollback
 	return reconcile.FleetInput{
 		Desired: desired, Nodes: []fleet.Node{a.Config.Node}, Reports: reports, Previous: previous, Intents: intents,
-		Templates: a.templates.get(used(previous, desired)), Zones: zones(desired), Now: time.Now(),
+		Templates: a.templates.get(used(previous, desired)), Zones: zones(desired), Network: a.Network.settings(), Now: time.Now(),
 	}, nil
 }
 

@@ -45,6 +45,8 @@ type worker struct {
 	probers  *probers
 	pasts    *pasts
 	meter    meter
+	zone     fleet.Zone // that DNS answers
+	checked  time.Time  // when rules of Services were looked for last
 	outcomes chan apply.Outcome
 	busy     map[string]underWay
 	attempts map[string]pod.Tries  // by UID
@@ -190,6 +192,12 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 		w.Log.Warn("what pods were before cannot be kept", "err", err)
 	}
 	w.cut(in)
+	if err := w.serve(ctx, plan); err != nil {
+		w.Log.Error("the network of Services cannot be made as wanted", "err", err)
+		plan.Report.Notes = append(plan.Report.Notes, fleet.Note{
+			About: fleet.ObjectID{Kind: fleet.KindNode, Name: string(w.Node.Name)}, Text: "Services are not served as they should be: " + err.Error(),
+		})
+	}
 	for _, chain := range plan.Chains {
 		if _, busy := w.busy[chain.UID]; !busy {
 			w.begin(ctx, in, chain)
@@ -225,7 +233,7 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 	}
 	return reconcile.NodeInput{
 		Node: w.Node, Assignment: assignment, Templates: w.templatesFor(assignment, desired), Desired: desired,
-		Host: w.seen, Health: w.probers.snapshot(), Usage: w.meter.used, Past: w.pasts.all, Busy: busy, Attempts: w.attempts, Now: time.Now(),
+		Host: w.seen, Health: w.probers.snapshot(), Usage: w.meter.used, Network: w.Network.settings(), DNS: w.Network.at(), Past: w.pasts.all, Busy: busy, Attempts: w.attempts, Now: time.Now(),
 	}, nil
 }
 
@@ -297,6 +305,7 @@ func (w *worker) begin(ctx context.Context, in reconcile.NodeInput, chain fleet.
 	if at := slices.IndexFunc(in.Assignment.Slots, func(s fleet.Slot) bool { return s.UID == chain.UID }); at >= 0 {
 		work.Slot = in.Assignment.Slots[at]
 		work.Pod = reconcile.PodOf(work.Slot, in.Templates[work.Slot.Want])
+		work.Cluster = w.Network.cluster(in.Desired, in.Assignment, work.Slot.Pod.Namespace)
 	}
 	if err := w.pasts.keep(chain); err != nil {
 		w.Log.Warn("what a pod was before cannot be kept", "pod", chain.Pod.String(), "err", err)

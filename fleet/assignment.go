@@ -131,6 +131,7 @@ type Assignment struct {
 	Jobs      []Job                   `json:"jobs,omitempty"`
 	Crons     []Cron                  `json:"crons,omitempty"`
 	Scalers   []Scaler                `json:"scalers,omitempty"`
+	Exposures []Exposure              `json:"exposures,omitempty"`
 	// Unclaimed are claims whose volumes go as soon as no pod uses them; Prunable are those that go, data and all, when they
 	// are desired no more. Both are in order.
 	Unclaimed []Disposable `json:"unclaimed,omitempty"`

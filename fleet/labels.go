@@ -35,6 +35,9 @@ const (
 	LabelClaimSize = "skerry.dev/size"  // what the claim asked for; nobody enforces it
 )
 
+// LabelBridge is on networks in Podman that are ours: their subnet.
+const LabelBridge = "skerry.dev/bridge"
+
 // LabelTemplateHash is the Kubernetes label on ReplicaSets of a Deployment and on their pods.
 const LabelTemplateHash = "pod-template-hash"
 

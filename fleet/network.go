@@ -15,6 +15,7 @@ type NetworkSettings struct {
 	Pods     netip.Prefix   // of all pods; each node has a part of it
 	Addrs    []netip.Prefix // of ClusterIPs: one an IP family, the first is the default family
 	Domain   string         // below which Services and pods have their names
+	DNS      netip.Addr     // where pods ask for names
 }
 
 // Exposure is what was given to a Service once and stays its own: for the life of the Service, whatever else of it changes.

@@ -37,6 +37,7 @@ func decide(in FleetInput) *decider {
 	d.claims()
 	d.sizeSets()
 	d.orphans()
+	d.expose()
 	return d
 }
 
@@ -92,6 +93,7 @@ type decider struct {
 	jobs      map[fleet.ObjectID]*fleet.Job
 	crons     map[fleet.ObjectID]fleet.Cron
 	scalers   map[fleet.ObjectID]fleet.Scaler
+	exposures []fleet.Exposure
 	unclaimed map[fleet.ClaimID]fleet.SourceName
 	prunable  []fleet.Disposable
 	// By what comes before the number in their names, nil until somebody asks: claims that have a volume, and desired
@@ -191,6 +193,7 @@ func (d *decider) decision() Decision {
 		next.Jobs = append(next.Jobs, *d.jobs[id])
 	}
 	next.Unclaimed, next.Prunable = d.listUnclaimed(), d.prunable
+	next.Exposures = d.exposures
 	slices.SortFunc(next.Slots, fleet.SlotOrder)
 	slices.SortFunc(d.notes, fleet.Note.Compare)
 	slices.SortFunc(d.dropped, fleet.Intent.Compare)
@@ -217,7 +220,7 @@ func same(a, b fleet.Assignment) bool {
 				x.Counted == y.Counted
 		}) &&
 		slices.EqualFunc(a.Sets, b.Sets, equal) && slices.Equal(a.Rollouts, b.Rollouts) && slices.EqualFunc(a.Jobs, b.Jobs, sameJob) &&
-		slices.Equal(a.Crons, b.Crons) && slices.EqualFunc(a.Scalers, b.Scalers, equal) && slices.Equal(a.Unclaimed, b.Unclaimed) && slices.Equal(a.Prunable, b.Prunable)
+		slices.Equal(a.Crons, b.Crons) && slices.EqualFunc(a.Scalers, b.Scalers, equal) && slices.EqualFunc(a.Exposures, b.Exposures, equal) && slices.Equal(a.Unclaimed, b.Unclaimed) && slices.Equal(a.Prunable, b.Prunable)
 }
 
 // sameJob passes over what JSON does not tell apart in the terms: nothing and an empty list.

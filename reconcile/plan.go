@@ -38,6 +38,7 @@ func Plan(in NodeInput) NodePlan {
 	}
 	p.leftovers(slotted)
 	p.reclaim(slots)
+	p.network(slots)
 	slices.Sort(p.plan.Measure)
 	slices.SortFunc(p.plan.Chains, func(a, b fleet.Chain) int {
 		return cmp.Or(cmp.Compare(order(a), order(b)), a.Pod.Compare(b.Pod), cmp.Compare(a.UID, b.UID))

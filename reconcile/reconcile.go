@@ -7,6 +7,7 @@
 package reconcile
 
 import (
+	"net/netip"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +26,7 @@ type FleetInput struct {
 	// Templates are those that desired objects and the previous assignment name, as far as they are to be had: what
 	// pods ask for of the machine is in there.
 	Templates map[fleet.Hash]*corev1.PodTemplateSpec
+	Network   fleet.NetworkSettings
 	Zones     map[string]*time.Location // time zones that CronJobs name, as far as they are known here
 	// Now is in the zone that schedules are meant in that name none.
 	Now time.Time
@@ -51,8 +53,10 @@ type NodeInput struct {
 	Templates  map[fleet.Hash]*corev1.PodTemplateSpec
 	Desired    fleet.Desired // for ConfigMaps, Secrets and claims
 	Host       fleet.Host
-	Health     map[string]pod.Health  // what probes say, by Podman's ID of the container
-	Past       map[string]fleet.Past  // by UID: what ran in sandboxes that are gone and have no successor yet
+	Health     map[string]pod.Health // what probes say, by Podman's ID of the container
+	Past       map[string]fleet.Past // by UID: what ran in sandboxes that are gone and have no successor yet
+	Network    fleet.NetworkSettings
+	DNS        netip.AddrPort         // where this node's DNS listens, behind Network.DNS
 	Usage      map[string]fleet.Usage // by Podman's ID of the container: what it used of late
 	Busy       map[string]bool        // UIDs of pods with a chain under way
 	Attempts   map[string]pod.Tries   // by UID
@@ -63,8 +67,10 @@ type NodeInput struct {
 type NodePlan struct {
 	// Chains are in the order of their pods: those that make room first.
 	Chains  []fleet.Chain
-	Probes  []pod.Probe // that should be running now
-	Measure []string    // Podman's IDs of containers whose use is asked for, in order
+	Probes  []pod.Probe   // that should be running now
+	Net     fleet.HostNet // what the machine's network should be before any of the chains begins
+	Zone    fleet.Zone    // what its DNS answers
+	Measure []string      // Podman's IDs of containers whose use is asked for, in order
 	Report  fleet.NodeReport
 	WakeAt  time.Time
 }

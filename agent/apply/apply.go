@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"sync"
@@ -31,6 +32,15 @@ type Work struct {
 	Desired fleet.Desired
 	Node    fleet.Node
 	Seen    fleet.Host // the host as it was when the chain was planned
+	Cluster Cluster
+}
+
+// Cluster is what a pod is told of the network that it is on. The zero value is a node without Services.
+type Cluster struct {
+	Bridge   string // name of the network in Podman; empty for Podman's default
+	Domain   string // below which pods and Services have their names
+	DNS      netip.Addr
+	Services []corev1.EnvVar // variables of the namespace's Services
 }
 
 // Done is one step that was carried out, or not.
@@ -150,7 +160,7 @@ func (r *run) step(ctx context.Context, s fleet.Step) error {
 	}
 	switch s.Verb {
 	case fleet.Sandbox:
-		box, err := sandbox(r.Slot, r.Pod, s.Past)
+		box, err := sandbox(r.Slot, r.Pod, s.Past, r.Cluster)
 		if err != nil {
 			return err
 		}
@@ -204,7 +214,9 @@ func (r *run) container(name string) (*corev1.Container, error) {
 	return nil, fmt.Errorf("container %s: %w in its pod's spec", name, host.ErrNotFound)
 }
 
-func (r *run) config() pod.Config { return pod.Config{Desired: r.Desired} }
+func (r *run) config() pod.Config {
+	return pod.Config{Desired: r.Desired, Services: r.Cluster.Services}
+}
 
 func (r *run) place() pod.Place {
 	return pod.Place{Address: r.Node.Address, Allocatable: r.Node.Allocatable}

@@ -21,12 +21,12 @@ import (
 // maxHostname is the longest name the kernel takes.
 const maxHostname = 63
 
-// clusterDomain is below which pods and Services have their names.
-const clusterDomain = "cluster.local"
+// defaultDomain is below which pods have their names on a node without Services.
+const defaultDomain = "cluster.local"
 
 // sandbox is what a pod's namespaces are made from.
-func sandbox(slot fleet.Slot, p *corev1.Pod, past fleet.Past) (host.Sandbox, error) {
-	s := host.Sandbox{Name: fleet.PodmanPod(slot.Pod), Labels: slot.Labels(), DNS: dns(p)}
+func sandbox(slot fleet.Slot, p *corev1.Pod, past fleet.Past, cluster Cluster) (host.Sandbox, error) {
+	s := host.Sandbox{Name: fleet.PodmanPod(slot.Pod), Labels: slot.Labels(), DNS: dns(p, cluster)}
 	if len(past) > 0 {
 		text, err := json.Marshal(past)
 		if err != nil {
@@ -38,7 +38,8 @@ func sandbox(slot fleet.Slot, p *corev1.Pod, past fleet.Past) (host.Sandbox, err
 		s.Network = host.Machine
 	} else {
 		var err error
-		if s.Hostname, err = hostname(p); err != nil {
+		s.Bridge = cluster.Bridge
+		if s.Hostname, err = hostname(p, cluster); err != nil {
 			return s, err
 		}
 		for _, c := range slices.Concat(p.Spec.InitContainers, p.Spec.Containers) {
@@ -98,15 +99,15 @@ func shortName(p *corev1.Pod) string {
 }
 
 // fullName is the pod's name in the cluster's domain; empty for a pod without a subdomain.
-func fullName(p *corev1.Pod) string {
+func fullName(p *corev1.Pod, cluster Cluster) string {
 	if p.Spec.Subdomain == "" {
 		return ""
 	}
-	return strings.Join([]string{shortName(p), p.Spec.Subdomain, p.Namespace, "svc", clusterDomain}, ".")
+	return strings.Join([]string{shortName(p), p.Spec.Subdomain, p.Namespace, "svc", cmp.Or(cluster.Domain, defaultDomain)}, ".")
 }
 
-func hostname(p *corev1.Pod) (string, error) {
-	full := fullName(p)
+func hostname(p *corev1.Pod, cluster Cluster) (string, error) {
+	full := fullName(p, cluster)
 	if full == "" || p.Spec.SetHostnameAsFQDN == nil || !*p.Spec.SetHostnameAsFQDN {
 		return shortName(p), nil
 	}
@@ -118,18 +119,37 @@ func hostname(p *corev1.Pod) (string, error) {
 
 // dns is how a pod resolves names. Nobody answers for the cluster yet, so that ClusterFirst is what Default is, as in
 // Kubernetes on a node without a cluster's DNS.
-func dns(p *corev1.Pod) host.DNS {
+func dns(p *corev1.Pod, cluster Cluster) host.DNS {
 	d := host.DNS{Alone: p.Spec.DNSPolicy == corev1.DNSNone}
+	if first := clusterFirst(p, cluster); first {
+		of := p.Namespace + ".svc." + cluster.Domain
+		d = host.DNS{
+			Alone: true, Nameservers: []string{cluster.DNS.String()}, Searches: []string{of, "svc." + cluster.Domain, cluster.Domain},
+			Options: []string{"ndots:5"},
+		}
+	}
 	if c := p.Spec.DNSConfig; c != nil {
-		d.Nameservers, d.Searches = c.Nameservers, c.Searches
+		d.Nameservers, d.Searches = append(d.Nameservers, c.Nameservers...), append(d.Searches, c.Searches...)
 		for _, o := range c.Options {
 			if o.Value != nil {
 				o.Name += ":" + *o.Value
 			}
+			d.Options = slices.DeleteFunc(d.Options, func(have string) bool { return option(have) == option(o.Name) })
 			d.Options = append(d.Options, o.Name)
 		}
 	}
 	return d
+}
+
+func option(text string) string {
+	name, _, _ := strings.Cut(text, ":")
+	return name
+}
+
+// clusterFirst reports whether a pod asks the cluster's DNS: by default, but on the machine's own network only where it says so.
+func clusterFirst(p *corev1.Pod, cluster Cluster) bool {
+	policy := p.Spec.DNSPolicy
+	return cluster.DNS.IsValid() && (policy == corev1.DNSClusterFirstWithHostNet || (!p.Spec.HostNetwork && policy == corev1.DNSClusterFirst))
 }
 
 // containerSpec is what a container is made from. It holds secrets.
@@ -198,7 +218,7 @@ const hostsVolume = ".etc"
 // hosts is an /etc/hosts of ours, for a pod that has a name in the cluster, which Podman's has not, and for one in the
 // machine's network that has other names, which Podman leaves out. Nil for every other pod.
 func (r *run) hosts(ips []string) (*host.Mount, error) {
-	full, machine := fullName(r.Pod), r.Pod.Spec.HostNetwork
+	full, machine := fullName(r.Pod, r.Cluster), r.Pod.Spec.HostNetwork
 	var b strings.Builder
 	switch {
 	case machine && len(r.Pod.Spec.HostAliases) > 0:

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -85,8 +86,8 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 	}
 	log.Info("agent starts", "version", version, "node", c.Node.Name, "config", from, "dataDir", c.Node.DataDir,
 		"socket", c.Listen.Socket, "podman", c.Podman.Socket, "sources", len(c.Sources))
-	if c.Network.set() {
-		log.Warn("the settings below network have no effect in this version: pods are on Podman's own network, and Services are not run")
+	if len(c.Network.LoadBalancerPools) > 0 || !slices.Contains([]string{"auto", "none"}, c.Network.PodNetwork) {
+		log.Warn("network.podNetwork and network.loadBalancerPools have no effect in this version")
 	}
 	if len(c.Sources) == 0 {
 		log.Warn("no source is configured: the agent looks after what was applied by hand, and nothing else")

@@ -37,9 +37,7 @@ type config struct {
 	Listen  listenConfig   `mapstructure:"listen"`
 	Sources []sourceConfig `mapstructure:"sources"`
 	Policy  policyConfig   `mapstructure:"policy"`
-	// Network is what later versions do with it. This one takes a configuration that has it, and says that it
-	// has no effect.
-	Network networkConfig `mapstructure:"network"`
+	Network networkConfig  `mapstructure:"network"`
 
 	file string // where it was read; empty: defaults
 }
@@ -73,11 +71,6 @@ type networkConfig struct {
 	LoadBalancerPools []map[string]any `mapstructure:"loadBalancerPools"`
 }
 
-// set reports whether anything of it is written.
-func (n networkConfig) set() bool {
-	return n.Services+n.PodNetwork+n.PodCIDR+n.ServiceCIDR+n.Domain != "" || len(n.LoadBalancerPools) > 0
-}
-
 type sourceConfig struct {
 	Name       string        `mapstructure:"name"`
 	URL        string        `mapstructure:"url"`
@@ -109,6 +102,8 @@ func settings() map[string]string {
 		"node.name": strings.ToLower(name), "node.address": defaultAddress(), "node.dataDir": "/var/lib/skerry",
 		"podman.socket": "unix:///run/podman/podman.sock",
 		"listen.socket": "/run/skerry/skerry.sock", "listen.address": "", "policy.podSecurity": string(podsecurity.Privileged),
+		"network.services": "auto", "network.podNetwork": "auto", "network.podCIDR": "10.42.0.0/16", "network.serviceCIDR": "10.43.0.0/16",
+		"network.domain": "cluster.local",
 	}
 }
 
@@ -219,6 +214,15 @@ func (c config) validate() error {
 	if !slices.Contains([]string{"", "auto", "none", "host-gw", "vxlan", "wireguard"}, c.Network.PodNetwork) {
 		fault("network.podNetwork %q: auto, none, host-gw, vxlan or wireguard is wanted", c.Network.PodNetwork)
 	}
+	for key, cidr := range map[string]string{"network.podCIDR": c.Network.PodCIDR, "network.serviceCIDR": c.Network.ServiceCIDR} {
+		p, err := netip.ParsePrefix(cidr)
+		if err != nil || !p.Addr().Is4() || p.Bits() > nodeBits || p.Masked() != p {
+			fault("%s %q is no range of IPv4 addresses such as 10.42.0.0/16, of %d bits at most", key, cidr, nodeBits)
+		}
+	}
+	if messages := validation.IsDNS1123Subdomain(c.Network.Domain); len(messages) > 0 {
+		fault("network.domain %q: %s", c.Network.Domain, messages[0])
+	}
 	names := map[string]bool{}
 	for i, s := range c.Sources {
 		at := fmt.Sprintf("sources[%d]", i)
@@ -287,7 +291,7 @@ func (s sourceConfig) open(dir string) (*git.Source, error) {
 
 // policy is what pods are held to on this node.
 func (c config) policy() manifest.Policy {
-	return manifest.Policy{PodSecurity: podsecurity.Level(c.Policy.PodSecurity)}
+	return manifest.Policy{PodSecurity: podsecurity.Level(c.Policy.PodSecurity), Services: c.Network.Services == servicesOn}
 }
 
 // node is this machine for the fleet.

@@ -86,6 +86,9 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 		if err := volumes.Prepare(); err != nil {
 			return err
 		}
+		if cfg.Network, err = c.network(ctx, p.machine, w.log); err != nil {
+			return err
+		}
 	}
 	for _, s := range c.Sources {
 		source, err := s.open(filepath.Join(c.Node.DataDir, "sources", s.Name))

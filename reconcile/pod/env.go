@@ -17,7 +17,11 @@ import (
 )
 
 // Config is where references to ConfigMaps and Secrets are looked up.
-type Config struct{ Desired fleet.Desired }
+type Config struct {
+	Desired fleet.Desired
+	// Services are the variables of the namespace's Services, for pods that want them (enableServiceLinks).
+	Services []corev1.EnvVar
+}
 
 // ConfigMap returns the ConfigMap of that name, if it is there.
 func (c Config) ConfigMap(namespace, name string) (*corev1.ConfigMap, bool) {
@@ -76,7 +80,19 @@ func environment(spec *corev1.Pod, c *corev1.Container, config Config, place Pla
 	for _, from := range c.EnvFrom {
 		faults = append(faults, importAll(env, spec.Namespace, from, config))
 	}
-	lookup := func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+	services := map[string]string{}
+	if spec.Spec.EnableServiceLinks == nil || *spec.Spec.EnableServiceLinks {
+		for _, e := range config.Services {
+			services[e.Name] = e.Value
+		}
+	}
+	lookup := func(name string) (string, bool) {
+		if v, ok := env[name]; ok {
+			return v, true
+		}
+		v, ok := services[name]
+		return v, ok
+	}
 	for _, e := range c.Env {
 		if e.ValueFrom == nil {
 			env[e.Name] = Expand(e.Value, lookup)
@@ -87,6 +103,11 @@ func environment(spec *corev1.Pod, c *corev1.Container, config Config, place Pla
 			faults = append(faults, fmt.Errorf("env %s: %w", e.Name, err))
 		} else if ok {
 			env[e.Name] = value
+		}
+	}
+	for name, value := range services { // whatever else sets one goes before
+		if _, set := env[name]; !set {
+			env[name] = value
 		}
 	}
 	return env, errors.Join(faults...)

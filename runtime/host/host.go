@@ -213,6 +213,17 @@ type Paths interface {
 	Message(uid, key string) (path string, err error)
 }
 
+// Network makes Services work on a machine. Safe for concurrent use.
+type Network interface {
+	// Serve makes the machine's rules those of want, all at once: a connection that begins meets the old rules or the new,
+	// never a mix, and those that are under way go on. UDP is the exception, it follows the new rules. When want is what it
+	// was, nothing is written. The zero HostNet leaves nothing of ours.
+	Serve(ctx context.Context, want fleet.HostNet) error
+	// Check says whether somebody else has removed rules of ours. Then the next Serve writes all of them anew. It costs next
+	// to nothing as long as nobody has changed any rule.
+	Check(ctx context.Context) (lost bool, err error)
+}
+
 // Written is the content of a volume that the agent writes.
 type Written struct {
 	Secret  bool // it must lie in memory
@@ -220,6 +231,25 @@ type Written struct {
 	Content fleet.Hash // what List says of it
 	Group   *int64     // whose files they are, and may read them; nil: nobody's but root's
 }
+
+// Bridges are networks for pods. Safe for concurrent use.
+type Bridges interface {
+	// EnsureBridge makes a network unless it is there as wanted. One of that name that is somebody else's, or that has other
+	// addresses, is ErrConflict.
+	EnsureBridge(ctx context.Context, b Bridge) error
+	// RemoveBridge removes a network of ours. That it is not there is no error; that a pod is on it is.
+	RemoveBridge(ctx context.Context, name string) error
+}
+
+// Bridge is a network of the host for its pods.
+type Bridge struct {
+	Name      string // in Podman
+	Interface string // of the host
+	Subnet    netip.Prefix
+}
+
+// Gateway is the host's address on it: the first one.
+func (b Bridge) Gateway() netip.Addr { return b.Subnet.Masked().Addr().Next() }
 
 // Host is a whole machine.
 type Host interface {
@@ -229,6 +259,7 @@ type Host interface {
 	Meter
 	Images
 	Claims
+	Bridges
 	Watcher
 }
 
@@ -242,6 +273,7 @@ type Sandbox struct {
 	DNS      DNS
 	Sysctls  map[string]string
 	Network  Namespace // the machine's, or the pod's own
+	Bridge   string    // name of the network that a pod with one of its own is on; empty for Podman's default
 	IPC      Namespace
 	PID      Namespace // Shared: one for all containers of the pod
 }

@@ -36,6 +36,10 @@ func podSpec(s host.Sandbox) (specgen.PodSpecGenerator, error) {
 			p.Hostname = name
 		}
 	}
+	if s.Bridge != "" {
+		p.NetNS = specgen.Namespace{NSMode: specgen.Bridge}
+		p.Networks = map[string]nettypes.PerNetworkOptions{s.Bridge: {}}
+	}
 	for _, port := range s.Ports {
 		mapping := nettypes.PortMapping{HostIP: port.HostIP, HostPort: port.Host, ContainerPort: port.Container, Protocol: port.Protocol}
 		if !slices.Contains(p.PortMappings, mapping) { // an initial container may name a port of another one

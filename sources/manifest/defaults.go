@@ -8,6 +8,8 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -54,6 +56,14 @@ func defaultObject(o runtime.Object) {
 		defaultCronJob(&o.Spec)
 	case *autoscalingv2.HorizontalPodAutoscaler:
 		defaultAutoscaler(&o.Spec)
+	case *corev1.Service:
+		defaultService(&o.Spec)
+	case *corev1.Endpoints: //nolint:staticcheck // deprecated, and still written
+		defaultEndpoints(o)
+	case *discoveryv1.EndpointSlice:
+		defaultEndpointSlice(o)
+	case *networkingv1.NetworkPolicy:
+		defaultNetworkPolicy(&o.Spec)
 	}
 }
 

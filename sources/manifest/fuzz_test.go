@@ -40,6 +40,15 @@ func FuzzRead(f *testing.F) {
 	f.Add([]byte("a: &a [*a]"))
 	f.Add([]byte("? {a: b}\n: c"))
 	f.Add([]byte(bareDeployment))
+	for _, spec := range []string{"{type: LoadBalancer, ports: null, clusterIPs: ['']}", "{clusterIP: None, clusterIPs: [null], ports: [{targetPort: ''}]}", "{type: ExternalName, externalName: ., sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: null}}",
+		"{externalIPs: ['', '::%', '0x7f.1'], ports: [{port: 2147483647, targetPort: '0'}, {port: -2147483648}]}", "{type: LoadBalancer, loadBalancerSourceRanges: [' 10.0.0.0/8', '::/0', '0/0', '1.2.3.4/-1', '1.2.3.4/032']}"} {
+		f.Add([]byte("{apiVersion: v1, kind: Service, metadata: {name: a}, spec: " + spec + "}"))
+	}
+	for _, spec := range []string{"{ingress: [null, {from: [{ipBlock: null}], ports: [{endPort: 1}, {port: '', endPort: 0}]}]}", "{egress: [{to: [{ipBlock: {cidr: '::/0', except: ['0.0.0.0/0', '']}}]}], policyTypes: ['', null]}"} {
+		f.Add([]byte("{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: a}, spec: " + spec + "}"))
+	}
+	f.Add([]byte("{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: a}, addressType: FQDN, endpoints: [null, {addresses: ['', ., null]}], ports: [null, {port: 0}]}"))
+	f.Add([]byte("{apiVersion: v1, kind: Endpoints, metadata: {name: a}, subsets: [null, {addresses: [null], ports: [null]}]}"))
 	for _, schedule := range []string{"TZ=", "CRON_TZ=UTC", "@every", "@every -1s", "@every 1ns", "*/0 * * * *", ", , , , ,", "? ? ? ? ?", "0 0 30 2 *", "-1- * * * *", "0-59/99999999999999999999 * * * *"} {
 		f.Add(fmt.Appendf(nil, "{apiVersion: batch/v1, kind: CronJob, metadata: {name: a}, spec: {schedule: %q, jobTemplate: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: a, image: b}]}}}}}}", schedule))
 	}
@@ -53,11 +62,20 @@ func FuzzRead(f *testing.F) {
 	})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fsys := fstest.MapFS{"a.yaml": {Data: data}, "b.json": {Data: data}}
+		served := Policy{Services: true}.Read(fsys, ".")
 		r := Read(fsys, ".")
-		if diff := cmp.Diff(summary(r), summary(Read(fsys, "."))); diff != "" {
-			t.Fatal(diff)
+		for policy, first := range map[Policy]Result{{}: r, {Services: true}: served} {
+			if diff := cmp.Diff(summary(first), summary(policy.Read(fsys, "."))); diff != "" {
+				t.Fatal(diff)
+			}
 		}
-		for _, fault := range r.Faults {
+		for _, o := range served.Objects {
+			again := o.Value.DeepCopyObject()
+			if defaultObject(again); serviceKinds[o.ID.Kind].empty != nil && !cmp.Equal(again, o.Value) {
+				t.Errorf("%s: defaulted twice, it differs:\n%s", o.ID, cmp.Diff(o.Value, again))
+			}
+		}
+		for _, fault := range slices.Concat(r.Faults, served.Faults) {
 			if fault.Text == "" || fault.File == "" || fault.Line < 0 {
 				t.Errorf("an empty fault: %+v", fault)
 			}

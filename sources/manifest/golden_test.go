@@ -46,7 +46,7 @@ func summary(r Result) string {
 }
 
 // TestGolden reads each testdata/*.txtar and compares objects, faults and broken files with its file want.
-// Lines at the head of its comment say what to read and how: "dir: x" the folder, "podSecurity: x" the policy.
+// Lines at the head of its comment say what to read and how: "dir: x" the folder, "podSecurity: x" and "services: true" the policy.
 func TestGolden(t *testing.T) {
 	t.Parallel()
 	names, err := filepath.Glob("testdata/*.txtar")
@@ -67,6 +67,8 @@ func TestGolden(t *testing.T) {
 					dir = value
 				case "podSecurity":
 					policy.PodSecurity = podsecurity.Level(value)
+				case "services":
+					policy.Services = value == "true"
 				}
 			}
 			// A JSON library below kustomize words its errors by chance, so that nobody relies on them.

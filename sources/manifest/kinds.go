@@ -10,6 +10,8 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -50,10 +52,26 @@ var kinds = map[string]kind{
 // becomes the ReplicaSet that it is.
 const kindController = "ReplicationController"
 
+// serviceKinds are the kinds that are taken only where Services are served. Elsewhere they are among those of later.
+var serviceKinds = map[string]kind{
+	fleet.KindService:       {"v1", false, func() runtime.Object { return new(corev1.Service) }},
+	fleet.KindEndpoints:     {"v1", false, func() runtime.Object { return new(corev1.Endpoints) }}, //nolint:staticcheck // deprecated, and still written
+	fleet.KindEndpointSlice: {"discovery.k8s.io/v1", false, func() runtime.Object { return new(discoveryv1.EndpointSlice) }},
+	fleet.KindNetworkPolicy: {"networking.k8s.io/v1", false, func() runtime.Object { return new(networkingv1.NetworkPolicy) }},
+}
+
+// kind finds a kind that is taken by its name.
+func (p Policy) kind(name string) (k kind, ok bool) {
+	if k, ok = kinds[name]; !ok && p.Services {
+		k, ok = serviceKinds[name]
+	}
+	return k, ok
+}
+
 // New is an empty object of a kind that Skerry runs, as Object.Value has it; ok is false for every other kind. No
 // object is a ReplicationController: those become ReplicaSets when they are read.
 func New(kind string) (o runtime.Object, ok bool) {
-	k, ok := kinds[kind]
+	k, ok := Policy{Services: true}.kind(kind)
 	if !ok || kind == kindController {
 		return nil, false
 	}
@@ -73,7 +91,7 @@ var later = map[string]string{
 var former = map[string]bool{"extensions": true, "apps": true, "batch": true, "policy": true}
 
 // unknownKind says in a sentence why a kind is not taken, and whether that is a mistake of the user's.
-func unknownKind(apiVersion, name string) (FaultKind, string) {
+func (p Policy) unknownKind(apiVersion, name string) (FaultKind, string) {
 	group, _, ok := strings.Cut(apiVersion, "/")
 	if !ok {
 		group = ""
@@ -81,22 +99,27 @@ func unknownKind(apiVersion, name string) (FaultKind, string) {
 	if name == fleet.KindAutoscaler && apiVersion == "autoscaling/v1" {
 		return Error, "HorizontalPodAutoscaler is not read in autoscaling/v1: write apiVersion: autoscaling/v2, with a metric of type Resource for targetCPUUtilizationPercentage"
 	}
-	if k, ok := kinds[name]; ok && (former[group] || group == "" || strings.HasPrefix(k.apiVersion, group+"/")) {
+	if k, ok := p.kind(name); ok && (former[group] || group == "" || strings.HasPrefix(k.apiVersion, group+"/")) {
 		return Error, fmt.Sprintf("%s is not in %s: write apiVersion: %s", name, apiVersion, k.apiVersion)
 	}
 	if home, ok := later[name]; ok && (home == group || former[group]) {
 		return NotRun, fmt.Sprintf("%s is not run yet: the object is left out", name)
 	}
-	if near := nearestKind(name); near != "" && (group == "" || former[group]) {
+	if near := p.nearestKind(name); near != "" && (group == "" || former[group]) {
 		return Error, fmt.Sprintf("unknown kind %q, did you mean %q?", name, near)
 	}
 	return NotRun, fmt.Sprintf("%s (%s) is not run by Skerry: the object is left out", name, apiVersion)
 }
 
-// nearestKind returns the kind that Skerry runs and that a name misspells, or nothing.
-func nearestKind(name string) string {
-	if _, ok := kinds[name]; ok {
+// nearestKind returns the kind that is taken and that a name misspells, or nothing.
+func (p Policy) nearestKind(name string) string {
+	if _, ok := p.kind(name); ok {
 		return ""
 	}
-	return nearest(name, slices.Sorted(maps.Keys(kinds)))
+	names := slices.Collect(maps.Keys(kinds))
+	if p.Services {
+		names = slices.AppendSeq(names, maps.Keys(serviceKinds))
+	}
+	slices.Sort(names)
+	return nearest(name, names)
 }

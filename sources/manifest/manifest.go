@@ -54,9 +54,9 @@ func (r Result) Lost(file string) bool {
 // read in lexical order, those that begin with a dot aside, and kustomizations found below are rendered.
 func Read(fsys fs.FS, dir string) Result { return Policy{}.Read(fsys, dir) }
 
-// Read does what the function Read does, and refuses in addition what p does not let in.
+// Read does what the function Read does, takes what p has beside it, and refuses what p does not let in.
 func (p Policy) Read(fsys fs.FS, dir string) Result {
-	r := &reader{fsys: fsys, broken: map[string]bool{}, first: map[fleet.ObjectID]*found{}}
+	r := &reader{policy: p, fsys: fsys, broken: map[string]bool{}, first: map[fleet.ObjectID]*found{}}
 	if info, err := fs.Stat(fsys, dir); err != nil || !info.IsDir() {
 		r.fault(Fault{File: dir, Kind: Error, Text: noFolder(err)})
 		r.broken[""] = true
@@ -64,6 +64,7 @@ func (p Policy) Read(fsys fs.FS, dir string) Result {
 		r.folder(dir)
 		r.depend()
 		r.autoscale()
+		r.serve()
 		r.admit(p)
 	}
 	out := Result{Faults: sortFaults(r.faults), Broken: r.broken, unread: r.unread}
@@ -97,6 +98,7 @@ func reason(err error) string {
 
 // reader collects what a tree says.
 type reader struct {
+	policy Policy
 	fsys   fs.FS
 	faults []Fault
 	unread [][]byte

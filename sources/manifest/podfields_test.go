@@ -10,6 +10,8 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	storagev1 "k8s.io/api/storage/v1"
 )
@@ -82,6 +84,32 @@ func TestOtherFieldsComplete(t *testing.T) {
 	complete(t, budgetFields, reflect.TypeFor[policyv1.PodDisruptionBudgetSpec]())
 	complete(t, quotaFields, reflect.TypeFor[corev1.ResourceQuotaSpec]())
 	complete(t, limitRangeFields, reflect.TypeFor[corev1.LimitRangeSpec]())
+}
+
+// TestServiceFieldsComplete does the same for the kinds of Services. What its tables have as a whole is listed at the end.
+func TestServiceFieldsComplete(t *testing.T) {
+	t.Parallel()
+	complete(t, serviceFields, reflect.TypeFor[corev1.ServiceSpec]())
+	complete(t, endpointsFields, reflect.TypeFor[corev1.Endpoints]()) //nolint:staticcheck // deprecated, and still written
+	complete(t, endpointSliceFields, reflect.TypeFor[discoveryv1.EndpointSlice]())
+	complete(t, networkPolicyFields, reflect.TypeFor[networkingv1.NetworkPolicySpec]())
+	for _, c := range []struct {
+		of   reflect.Type
+		want string
+	}{
+		{reflect.TypeFor[corev1.EndpointAddress](), "ip hostname nodeName targetRef"},
+		{reflect.TypeFor[corev1.EndpointPort](), "name port protocol appProtocol"},
+		{reflect.TypeFor[discoveryv1.EndpointHints](), "forZones forNodes"},
+		{reflect.TypeFor[networkingv1.NetworkPolicyPort](), "protocol port endPort"},
+		{reflect.TypeFor[networkingv1.NetworkPolicyPeer](), "podSelector namespaceSelector ipBlock"},
+		{reflect.TypeFor[networkingv1.IPBlock](), "cidr except"},
+		{reflect.TypeFor[corev1.Service](), "kind apiVersion metadata spec status"},
+		{reflect.TypeFor[networkingv1.NetworkPolicy](), "kind apiVersion metadata spec"},
+	} {
+		if got := strings.Join(members(c.of), " "); got != c.want {
+			t.Errorf("%s has the fields %s, and %s are looked at", c.of.Name(), got, c.want)
+		}
+	}
 }
 
 // TestInitContainersAreContainers: an init container is treated as other containers are, but for what makes it

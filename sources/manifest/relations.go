@@ -5,8 +5,12 @@ import (
 	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"github.com/skerry-dev/skerry/fleet"
@@ -109,4 +113,82 @@ func (r *reader) autoscale() {
 				text: fmt.Sprintf("has no effect: HorizontalPodAutoscaler/%s sizes it; leave it out", scaler.Name)})
 		}
 	}
+}
+
+// serve checks what Services lead to. What they select may be in another source: it is only said.
+func (r *reader) serve() {
+	pods := map[string][]*fleet.Object{} // by namespace
+	for _, p := range r.placed {
+		if o := p.at.object; o != nil && o.Template != nil {
+			pods[o.ID.Namespace] = append(pods[o.ID.Namespace], o)
+		}
+	}
+	for _, p := range r.placed {
+		if p.at.object == nil {
+			continue
+		}
+		id := p.at.object.ID
+		service, ok := p.at.object.Value.(*corev1.Service)
+		if !ok || len(service.Spec.Selector) == 0 || service.Spec.Type == corev1.ServiceTypeExternalName {
+			continue
+		}
+		var selected []*corev1.PodTemplateSpec
+		for _, o := range pods[id.Namespace] {
+			if selects(service.Spec.Selector, o) {
+				selected = append(selected, o.Template)
+			}
+		}
+		if len(selected) == 0 {
+			r.report(p.from, p.node, id, problem{path: "spec.selector", kind: Warning,
+				text: "matches no pod template that was taken from this source: nothing is served until this one or another has such pods"})
+			continue
+		}
+		for i, port := range service.Spec.Ports {
+			if port.TargetPort.Type == intstr.String && !slices.ContainsFunc(selected, func(t *corev1.PodTemplateSpec) bool { return hasPort(t, port) }) {
+				r.report(p.from, p.node, id, problem{path: fmt.Sprintf("spec.ports[%d].targetPort", i), kind: Warning,
+					text: fmt.Sprintf("no pod template that is selected in this source has a port named %q of the protocol %s: nothing is served there", port.TargetPort.StrVal, port.Protocol)})
+			}
+		}
+	}
+}
+
+// given are the labels that pods get from the kinds that make them, beside those of their templates.
+var given = map[string][]string{
+	appsv1.DefaultDeploymentUniqueLabelKey: {fleet.KindDeployment},
+	appsv1.ControllerRevisionHashLabelKey:  {fleet.KindStatefulSet, fleet.KindDaemonSet},
+	appsv1.StatefulSetPodNameLabel:         {fleet.KindStatefulSet},
+	appsv1.PodIndexLabel:                   {fleet.KindStatefulSet},
+	batchv1.JobNameLabel:                   {fleet.KindJob, fleet.KindCronJob},
+	batchv1.ControllerUidLabel:             {fleet.KindJob, fleet.KindCronJob},
+	batchv1.JobCompletionIndexAnnotation:   {fleet.KindJob, fleet.KindCronJob},
+	"job-name":                             {fleet.KindJob, fleet.KindCronJob},
+	"controller-uid":                       {fleet.KindJob, fleet.KindCronJob},
+}
+
+// selects reports whether pods of an object may have the labels of a selector.
+func selects(selector map[string]string, o *fleet.Object) bool {
+	for key, value := range selector {
+		if got, ok := o.Template.Labels[key]; (!ok || got != value) && !slices.Contains(given[key], o.ID.Kind) {
+			return false
+		}
+	}
+	return true
+}
+
+// hasPort reports whether a container that runs as long as its pod has the port that a Service's port names.
+func hasPort(t *corev1.PodTemplateSpec, port corev1.ServicePort) bool {
+	running := slices.Clone(t.Spec.Containers)
+	for _, c := range t.Spec.InitContainers {
+		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			running = append(running, c)
+		}
+	}
+	for _, c := range running {
+		for _, p := range c.Ports {
+			if fillZero(&p.Protocol, corev1.ProtocolTCP); p.Name == port.TargetPort.StrVal && p.Protocol == port.Protocol {
+				return true
+			}
+		}
+	}
+	return false
 }

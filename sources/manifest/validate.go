@@ -12,6 +12,8 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -176,6 +178,23 @@ func validate(written runtime.Object, id fleet.ObjectID) []problem {
 		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
 		c.limitRange(&o.Spec, spec)
 		c.problems = append(c.problems, limitRangeCheck(&written.(*corev1.LimitRange).Spec)...)
+	case *corev1.Service:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNS1035Label)
+		c.service(o, spec)
+		c.status(&o.Status)
+		c.problems = append(c.problems, serviceCheck(written.(*corev1.Service))...)
+	case *corev1.Endpoints: //nolint:staticcheck // deprecated, and still written
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.endpoints(o)
+		c.problems = append(c.problems, fieldsCheck(endpointsFields, written.(*corev1.Endpoints), "")...) //nolint:staticcheck // the same
+	case *discoveryv1.EndpointSlice:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.endpointSlice(o)
+		c.problems = append(c.problems, fieldsCheck(endpointSliceFields, written.(*discoveryv1.EndpointSlice), "")...)
+	case *networkingv1.NetworkPolicy:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.networkPolicy(&o.Spec, spec)
+		c.problems = append(c.problems, fieldsCheck(networkPolicyFields, &written.(*networkingv1.NetworkPolicy).Spec, "spec")...)
 	}
 	return c.problems
 }

@@ -41,10 +41,11 @@ type Host struct {
 	pulls    map[string]*transfer // under way, by image
 	pulled   map[string]int       // transfers ever begun, by image
 	programs map[string]func(host.Container) Process
-	pods     map[string]*pod       // by ID
-	ctrs     map[string]*container // by ID
-	claims   map[string]*claim     // by name
-	execs    int                   // processes of Exec that live
+	pods     map[string]*pod        // by ID
+	ctrs     map[string]*container  // by ID
+	claims   map[string]*claim      // by name
+	bridges  map[string]host.Bridge // by name
+	execs    int                    // processes of Exec that live
 	answer   func(host.Container, host.Probe) (host.Verdict, error)
 	watchers map[chan struct{}]struct{}
 	broken   chan struct{} // closed when the streams of events end
@@ -65,7 +66,7 @@ func New() *Host {
 	h := &Host{
 		images: map[string]string{}, users: map[string]string{}, registry: map[string]published{},
 		pulls: map[string]*transfer{}, pulled: map[string]int{}, programs: map[string]func(host.Container) Process{},
-		pods: map[string]*pod{}, ctrs: map[string]*container{}, claims: map[string]*claim{}, watchers: map[chan struct{}]struct{}{},
+		pods: map[string]*pod{}, ctrs: map[string]*container{}, claims: map[string]*claim{}, bridges: map[string]host.Bridge{}, watchers: map[chan struct{}]struct{}{},
 		broken: make(chan struct{}), calls: map[string]int{}, faults: map[string][]*fault{},
 	}
 	h.Volumes = &Volumes{host: h, all: map[string]map[string]*folder{}, paths: map[string]pathKind{}}

@@ -47,7 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) (h host.Host, v host.Volumes, ima
 	}{
 		{"pods", podTests}, {"containers", containerTests}, {"ends", endTests}, {"names", nameTests}, {"hand", handTests},
 		{"namespaces", namespaceTests},
-		{"exec", execTests}, {"measure", measureTests}, {"images", imageTests}, {"registry", registryTests}, {"claims", claimTests}, {"volumes", volumeTests},
+		{"exec", execTests}, {"measure", measureTests}, {"images", imageTests}, {"registry", registryTests}, {"claims", claimTests}, {"bridges", bridgeTests}, {"volumes", volumeTests},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			for _, name := range slices.Sorted(maps.Keys(part.tests)) {

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/skerry-dev/skerry/agent"
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/dns"
+	"github.com/skerry-dev/skerry/runtime/host"
+	"github.com/skerry-dev/skerry/runtime/hostnet"
+)
+
+// servicesOn is the value of network.services with which Services are served. The others, auto among them, do not yet.
+const servicesOn = "on"
+
+// What pods' network is called in Podman and on the machine, and where the cluster's DNS answers: behind an address of the range
+// of Services, which leads to a high port, so that whoever has port 53 keeps it.
+const (
+	bridgeName = "skerry"
+	bridgeLink = "skerry0"
+	dnsPort    = 10053
+	dnsNumber  = 10 // of the address in the range of Services, as everywhere
+	nodeBits   = 24 // of podCIDR, a node's part
+)
+
+// settings are the network's, from a configuration that was checked.
+func (n networkConfig) settings() fleet.NetworkSettings {
+	s := fleet.NetworkSettings{
+		Services: n.Services == servicesOn, Pods: netip.MustParsePrefix(n.PodCIDR), Addrs: []netip.Prefix{netip.MustParsePrefix(n.ServiceCIDR)}, Domain: n.Domain,
+	}
+	s.DNS = s.Addrs[0].Masked().Addr()
+	for range dnsNumber {
+		s.DNS = s.DNS.Next()
+	}
+	return s
+}
+
+// network makes what Services need of this machine. It is nil when they are not asked for.
+func (c config) network(ctx context.Context, machine host.Bridges, log *slog.Logger) (*agent.Network, error) {
+	settings := c.Network.settings()
+	if !settings.Services {
+		return nil, nil
+	}
+	bridge := host.Bridge{Name: bridgeName, Interface: bridgeLink, Subnet: netip.PrefixFrom(settings.Pods.Masked().Addr(), nodeBits)}
+	if err := free(bridge, settings.Addrs...); err != nil {
+		return nil, err
+	}
+	rules, err := hostnet.New(log) //nolint:contextcheck // it asks the kernel once
+	if err != nil {
+		return nil, fmt.Errorf("network.services: %w", err)
+	}
+	at := netip.AddrPortFrom(bridge.Gateway(), dnsPort)
+	packets, listener, err := listenFree(ctx, at)
+	if err != nil {
+		return nil, fmt.Errorf("listen for DNS on %s: %w", at, err)
+	}
+	return &agent.Network{
+		Settings: settings, Bridge: bridge, Rules: rules, DNSAt: at,
+		Prepare: func(ctx context.Context) error {
+			return errors.Join(machine.EnsureBridge(ctx, bridge), prepare(bridge.Interface, settings.Addrs))
+		}, Names: dns.New(dns.Config{Log: log}), Packets: packets, Listener: listener,
+	}, nil
+}
+
+// prepare makes a bridge and its ports as Services need them, if it is there yet. The machine itself gets a route to the Services:
+// one without a default route would not even try.
+func prepare(bridge string, services []netip.Prefix) error {
+	link, err := netlink.LinkByName(bridge)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find %s: %w", bridge, err)
+	}
+	if err := hostnet.PrepareBridge(bridge); err != nil {
+		return err
+	}
+	for _, p := range services {
+		to := &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+		if err := netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: to, Scope: netlink.SCOPE_LINK}); err != nil {
+			return fmt.Errorf("route %s to %s: %w", p, bridge, err)
+		}
+	}
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("list links: %w", err)
+	}
+	for _, l := range links {
+		if l.Attrs().MasterIndex != link.Attrs().Index {
+			continue
+		}
+		if err := hostnet.PreparePort(l.Attrs().Name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// free is an error that names the routes of this machine which pods or Services would be in the way of.
+func free(bridge host.Bridge, services ...netip.Prefix) error {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("read the machine's routes: %w", err)
+	}
+	var taken []string
+	for _, r := range routes {
+		if r.Dst == nil {
+			continue
+		}
+		to, ok := netip.AddrFromSlice(r.Dst.IP)
+		ones, _ := r.Dst.Mask.Size()
+		if !ok || ones == 0 {
+			continue
+		}
+		link := ""
+		if l, err := netlink.LinkByIndex(r.LinkIndex); err == nil {
+			link = l.Attrs().Name
+		}
+		prefix := netip.PrefixFrom(to.Unmap(), ones)
+		for _, ours := range append([]netip.Prefix{bridge.Subnet}, services...) {
+			if link != bridge.Interface && prefix.Overlaps(ours) {
+				taken = append(taken, fmt.Sprintf("%s is in the way of %s (dev %s)", ours, prefix, link))
+			}
+		}
+	}
+	if len(taken) > 0 {
+		return fmt.Errorf("network.podCIDR and network.serviceCIDR must be free on this machine: %s", strings.Join(taken, "; "))
+	}
+	return nil
+}
+
+// listenFree listens on an address that the machine may not have yet: Podman makes the bridge with its first pod.
+func listenFree(ctx context.Context, at netip.AddrPort) (net.PacketConn, net.Listener, error) {
+	lc := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
+		var fault error
+		err := c.Control(func(fd uintptr) { fault = unix.SetsockoptInt(int(fd), unix.SOL_IP, unix.IP_FREEBIND, 1) })
+		return errors.Join(err, fault)
+	}}
+	packets, err := lc.ListenPacket(ctx, "udp", at.String())
+	if err != nil {
+		return nil, nil, err
+	}
+	listener, err := lc.Listen(ctx, "tcp", at.String())
+	if err != nil {
+		return nil, nil, errors.Join(err, packets.Close())
+	}
+	return packets, listener, nil
+}

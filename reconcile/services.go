@@ -1,0 +1,69 @@
+package reconcile
+
+import (
+	"net/netip"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile/expose"
+)
+
+// expose gives Services what stays their own.
+func (d *decider) expose() {
+	exposures, notes := expose.Allocate(d.in.Desired, d.in.Previous.Exposures, d.in.Network)
+	d.exposures = exposures
+	d.notes = append(d.notes, notes...)
+}
+
+// network says what the machine's network should be. A pod that is to go is in no front already: it leaves the rotation before
+// its chain begins, and so before it is told to end.
+func (p *planner) network(slots []fleet.Slot) {
+	settings := p.in.Network
+	if !settings.Services {
+		return
+	}
+	backends := expose.Backends(p.in.Desired, p.backing(slots))
+	net, notes := expose.Net(expose.NetInput{
+		Desired: p.in.Desired, Exposures: p.in.Assignment.Exposures, Backends: backends, Node: p.in.Node.Name, Pods: []netip.Prefix{settings.Pods},
+	})
+	p.plan.Zone = expose.ZoneOf(p.in.Desired, p.in.Assignment.Exposures, backends, settings.Domain)
+	p.plan.Report.Notes = append(p.plan.Report.Notes, notes...)
+	if len(net.Fronts)+len(slots) > 0 && p.in.DNS.IsValid() { // pods ask for names, if there are any
+		for _, protocol := range []corev1.Protocol{corev1.ProtocolUDP, corev1.ProtocolTCP} {
+			net.Fronts = append(net.Fronts, fleet.Front{
+				Service: dnsService, Port: "dns", Protocol: protocol, Addr: settings.DNS, Number: 53,
+				Ends: []fleet.End{{Addr: p.in.DNS.Addr(), Port: p.in.DNS.Port()}},
+			})
+		}
+		slices.SortFunc(net.Fronts, fleet.FrontOrder)
+	}
+	if len(net.Fronts) > 0 {
+		p.plan.Net = net
+	}
+}
+
+// dnsService stands for the cluster's DNS, which is no object of anybody's.
+var dnsService = fleet.ObjectID{Kind: fleet.KindService, Namespace: "kube-system", Name: "kube-dns"}
+
+// backing are the pods of this node that may stand behind Services.
+func (p *planner) backing(slots []fleet.Slot) []expose.Pod {
+	status := make(map[string]*corev1.PodStatus, len(p.plan.Report.Pods))
+	for i := range p.plan.Report.Pods {
+		status[p.plan.Report.Pods[i].UID] = &p.plan.Report.Pods[i].Status
+	}
+	var pods []expose.Pod
+	for i := range slots {
+		s := &slots[i]
+		if is := status[s.UID]; is != nil {
+			pods = append(pods, expose.Pod{Slot: *s, Spec: PodOf(*s, p.in.Templates[s.Want]), Status: *is, Node: s.Node})
+		}
+	}
+	return pods
+}
+
+// Variables are what containers of a namespace find in their environment of its Services.
+func Variables(desired fleet.Desired, a fleet.Assignment, namespace string) []corev1.EnvVar {
+	return expose.Variables(desired, a.Exposures, namespace)
+}

@@ -1,0 +1,199 @@
+// Package hostnet makes Services work on one machine: it is host.Network by nftables. Connections to the address of a
+// Service are shared out among its ends by the kernel (destination NAT), and what nobody serves is refused at once.
+//
+// There are two tables, `ip skerry` and `ip6 skerry`, the second where it is needed; no other table, no iptables rule and
+// no mark is written or looked at. All ends lie in one map, by address, protocol and port of the front and a slot. A second
+// map leads from a front to the chain for as many ends as it has, whose one rule draws a slot. So a change of ends is
+// elements that come and go, in one transaction; rules are added only for a number of ends above 16 that was not seen before,
+// and for sticky fronts, which have a chain each.
+//
+// What is in the kernel is remembered and not asked for. The first Serve of a process knows nothing, and replaces the
+// tables in one transaction: connections under way do not notice, new ones meet the old rules or the new. Sticky clients are
+// forgotten by that. Serve does the same when a change fails, which is when somebody else has been at the tables.
+//
+// What it does not do: node ports answer on all addresses of the machine but those of loopback (that would take
+// route_localnet, which opens 127.0.0.1 to the network; whoever listens there keeps it). A machine without a route to a
+// Service's address cannot reach it itself, because the kernel looks for a route first; pods and clients outside are not
+// concerned. A datagram of the machine itself that is refused fails in the socket with EPERM and not with ECONNREFUSED. Which
+// end a sticky client has, each machine knows for itself. Where a node port is masqueraded, so are other destination NATs of
+// the machine that have its number as their port, for clients that are no pods.
+//
+// For pods of one bridge there are PrepareBridge and PreparePort, which is a matter of links and not of rules.
+//
+// The text of transactions is tested with knftables' fake, everything else with real packets between network namespaces in
+// scripts/lab. SCTP is tested as text alone.
+package hostnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	"sigs.k8s.io/knftables"
+
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/host"
+)
+
+var _ host.Network = (*Net)(nil)
+
+// Net is the rules of a machine, or rather of the network namespace in which its methods are called. One process has
+// one of it.
+type Net struct {
+	log *slog.Logger
+	nft knftables.Interface
+	// forget deletes UDP flows that go where they should not, and generation is how often the kernel's rules were changed
+	// by anybody. They are fields for tests without a kernel.
+	forget     func(stale) error
+	generation func() (uint32, error)
+
+	mu    sync.Mutex
+	known bool // have is what the kernel has
+	have  map[knftables.Family]*table
+	due   map[key]bool // fronts of UDP with flows still to forget
+	seen  uint32       // the generation in which all was well
+	sure  bool         // there is one
+	lost  bool         // rules were lost, and are not written yet
+}
+
+// New looks whether this machine can, and changes nothing. The error is for people.
+func New(log *slog.Logger) (*Net, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("services need the rights of root: the agent writes nftables rules")
+	}
+	nft, err := knftables.New("", "")
+	if err != nil {
+		return nil, fmt.Errorf("services need nftables 1.0.1 or newer, as the command nft (the package nftables), and a kernel with it: %w", err)
+	}
+	tx := nft.NewTransaction()
+	remove(tx, knftables.IPv4Family)
+	wanted(knftables.IPv4Family, probe, nil).build(tx)
+	if err := nft.Check(context.Background(), tx); err != nil {
+		return nil, fmt.Errorf("services need more of nftables than this kernel has (Linux 5.10 with NAT and connection tracking has it): %w", err)
+	}
+	return with(log, nft, forget, generation), nil
+}
+
+// with is a Net on any nftables.
+func with(log *slog.Logger, nft knftables.Interface, forget func(stale) error, generation func() (uint32, error)) *Net {
+	return &Net{log: log, nft: nft, forget: forget, generation: generation, due: map[key]bool{}}
+}
+
+// Serve makes the machine's rules those of want; see host.Network.
+func (n *Net) Serve(ctx context.Context, want fleet.HostNet) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	known := n.known
+	err := n.write(ctx, want)
+	if err != nil && known && ctx.Err() == nil {
+		// A change did not fit what is there.
+		n.log.Warn("the rules of services were not as they were left, and are written anew", "err", err)
+		err = n.write(ctx, want)
+	}
+	if err != nil {
+		return fmt.Errorf("write rules of services: %w", err)
+	}
+	return n.clear()
+}
+
+func (n *Net) write(ctx context.Context, want fleet.HostNet) error {
+	tx := n.nft.NewTransaction()
+	next := map[knftables.Family]*table{}
+	due := map[key]bool{}
+	for _, family := range families {
+		have := n.have[family]
+		now := wanted(family, want, have)
+		switch {
+		case !n.known:
+			remove(tx, family)
+			if now != nil {
+				now.build(tx)
+			}
+		case now == nil && have == nil:
+		case now == nil:
+			remove(tx, family)
+		case have == nil:
+			now.build(tx)
+		default:
+			writer{tx, family}.update(have, now)
+		}
+		if now != nil {
+			next[family] = now
+		}
+		for _, k := range changed(orEmpty(have), orEmpty(now)) {
+			if k.proto == "udp" {
+				due[k] = true
+			}
+		}
+	}
+	if tx.NumOperations() > 0 {
+		before, errBefore := n.generation()
+		based := n.known
+		// Cut short, it may have been done all the same.
+		n.known = false
+		if err := n.nft.Run(ctx, tx); err != nil {
+			n.have = nil
+			return err
+		}
+		// Only if nobody else wrote in between is this generation ours.
+		after, errAfter := n.generation()
+		n.sure = errBefore == nil && errAfter == nil && after == before+1 && (!based || n.sure && before == n.seen)
+		n.seen = after
+	}
+	n.known, n.have, n.lost = true, next, false
+	for k := range due {
+		n.due[k] = true
+	}
+	return nil
+}
+
+func orEmpty(t *table) *table {
+	if t == nil {
+		return &table{}
+	}
+	return t
+}
+
+// clear forgets the UDP flows of fronts that changed.
+func (n *Net) clear() error {
+	if len(n.due) == 0 {
+		return nil
+	}
+	if err := n.forget(stale{due: n.due, have: n.have}); err != nil {
+		return fmt.Errorf("forget UDP flows of services: %w", err)
+	}
+	n.due = map[key]bool{}
+	return nil
+}
+
+// Check says whether somebody removed rules of ours; see host.Network.
+func (n *Net) Check(ctx context.Context) (lost bool, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if !n.known {
+		return n.lost, nil // the next Serve writes all in any case
+	}
+	at, err := n.generation()
+	if err == nil && n.sure && at == n.seen {
+		return false, nil
+	}
+	errGeneration := err
+	for _, family := range families {
+		if t := n.have[family]; t != nil {
+			have, err := count(ctx, family)
+			if err != nil {
+				return false, fmt.Errorf("look at the rules of services: %w", err)
+			}
+			if !whole(t, have) {
+				n.known, n.have, n.sure, n.lost = false, nil, false, true
+				return true, nil
+			}
+		}
+	}
+	// Asked before the look, so that what happened during it is found the next time.
+	n.seen, n.sure = at, errGeneration == nil
+	return false, nil
+}

@@ -1,0 +1,586 @@
+package hostnet
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/knftables"
+
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+// tableName is what our table is called, in each family.
+const tableName = "skerry"
+
+// What is in a table. All names have a prefix: nft takes many words for its own.
+const (
+	mapEnds        = "sk-ends"         // address . protocol . port . slot -> the end there
+	mapFronts      = "sk-fronts"       // address . protocol . port -> the chain for as many ends as it has
+	mapRefused     = "sk-refused"      // address . protocol . port -> what becomes of it, having no ends
+	mapNodeEnds    = "sk-node-ends"    // the same three for node ports, without the address
+	mapNodeFronts  = "sk-node-fronts"  //
+	mapNodeRefused = "sk-node-refused" //
+	setMasq        = "sk-masq"         // fronts whose clients from outside are masqueraded
+	setNodeMasq    = "sk-node-masq"    //
+	setSelf        = "sk-self"         // address . the same address, of each end
+	setAddrs       = "sk-addrs"        // addresses of fronts
+	setPods        = "sk-pods"         // addresses of pods
+
+	chainPrerouting  = "sk-prerouting"
+	chainOutput      = "sk-output"
+	chainPostrouting = "sk-postrouting"
+	chainEarlyIn     = "sk-early-in"
+	chainEarlyOut    = "sk-early-out"
+	chainServices    = "sk-services"
+	chainRefused     = "sk-verdict"
+	chainReject      = "sk-reject"
+	chainOutside     = "sk-outside" // clients that are no pods
+)
+
+// ready is for how many ends of a front there are rules from the start. A front with more of them adds one, once.
+const ready = 16
+
+// sharing is how many ends there may be at all: the key of a slot is so wide.
+const sharing = 65536
+
+// key is what a front is found by in a table.
+type key struct {
+	addr   netip.Addr // the zero Addr: a node port
+	proto  string
+	number uint16
+}
+
+// words are the key as nft has it.
+func (k key) words() []string {
+	w := []string{k.proto, strconv.Itoa(int(k.number))}
+	if k.node() {
+		return w
+	}
+	return append([]string{k.addr.String()}, w...)
+}
+
+// name is the key in names of chains and sets, in which there can be no colon.
+func (k key) name() string {
+	addr := "node"
+	if !k.node() {
+		addr = plain(k.addr)
+	}
+	return addr + "-" + k.proto + "-" + strconv.Itoa(int(k.number))
+}
+
+func (k key) node() bool { return !k.addr.IsValid() }
+
+func plain(addr netip.Addr) string { return strings.ReplaceAll(addr.String(), ":", ".") }
+
+// front is one front as it is in a table. It does not change.
+type front struct {
+	slots   []fleet.End // each where the kernel has it; the order says nothing else
+	sticky  time.Duration
+	masq    bool
+	verdict fleet.Verdict // without ends
+}
+
+// has says whether an end is one of the front's.
+func (f *front) has(e fleet.End) bool { return f != nil && slices.Contains(f.slots, e) }
+
+// table is what is in one table, or should be.
+type table struct {
+	family knftables.Family
+	fronts map[key]*front
+	pods   []netip.Prefix
+	self   map[netip.Addr]bool
+	addrs  map[netip.Addr]bool
+	shares map[int]bool // the numbers of ends for which there is a chain
+}
+
+// families are those that have a table, in the order in which they are written.
+var families = []knftables.Family{knftables.IPv4Family, knftables.IPv6Family}
+
+func familyOf(addr netip.Addr) knftables.Family {
+	if addr.Is4() {
+		return knftables.IPv4Family
+	}
+	return knftables.IPv6Family
+}
+
+func ip(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
+
+// empty says whether nothing is wanted at all.
+func empty(want fleet.HostNet) bool { return len(want.Fronts) == 0 && len(want.Pods) == 0 }
+
+// wanted is the table of one family that has what is wanted; nil if there should be none. What is the same as in have
+// is taken from there, and ends stay in the slots that they have in it.
+func wanted(family knftables.Family, want fleet.HostNet, have *table) *table {
+	if empty(want) {
+		return nil
+	}
+	t := &table{family: family, fronts: make(map[key]*front, len(want.Fronts))}
+	for _, p := range want.Pods {
+		if p.IsValid() && familyOf(p.Addr()) == family {
+			t.pods = append(t.pods, p.Masked())
+		}
+	}
+	slices.SortFunc(t.pods, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	t.pods = slices.CompactFunc(t.pods, func(a, b netip.Prefix) bool { return a.Contains(b.Addr()) }) // nft wants no overlap
+	var old map[key]*front
+	if have != nil {
+		old = have.fronts
+	}
+	needed := len(t.pods) > 0
+	for i := range want.Fronts {
+		w := &want.Fronts[i]
+		k := key{number: w.Number, proto: protocol(w.Protocol)}
+		if w.Addr.IsValid() {
+			if k.addr = ip(w.Addr); familyOf(k.addr) != family {
+				continue
+			}
+			needed = true
+		}
+		ends, foreign := endsOf(family, w.Ends)
+		if k.node() && len(ends) == 0 && foreign {
+			continue // a node port of the other family
+		}
+		needed = needed || len(ends) > 0
+		t.fronts[k] = frontOf(w, ends, old[k])
+	}
+	if !needed && family != knftables.IPv4Family {
+		return nil // IPv4 has the table for node ports that nobody serves
+	}
+	t.derive()
+	return t
+}
+
+func endsOf(family knftables.Family, all []fleet.End) (ends []fleet.End, foreign bool) {
+	ends = make([]fleet.End, 0, len(all))
+	for _, e := range all {
+		e.Addr = ip(e.Addr)
+		switch {
+		case !e.Addr.IsValid():
+		case familyOf(e.Addr) != family:
+			foreign = true
+		case len(ends) < sharing:
+			ends = append(ends, e)
+		}
+	}
+	return ends, foreign
+}
+
+func frontOf(w *fleet.Front, ends []fleet.End, old *front) *front {
+	f := &front{masq: w.Masquerade && len(ends) > 0}
+	if len(ends) == 0 {
+		f.verdict = w.Verdict
+		if f.verdict != fleet.Drop {
+			f.verdict = fleet.Reject
+		}
+	} else if w.Sticky > 0 {
+		f.sticky = max(w.Sticky.Truncate(time.Second), time.Second)
+	}
+	var slots []fleet.End
+	if old != nil {
+		slots = old.slots
+	}
+	f.slots = place(slots, ends)
+	if old != nil && old.masq == f.masq && old.sticky == f.sticky && old.verdict == f.verdict && slices.Equal(old.slots, f.slots) {
+		return old
+	}
+	return f
+}
+
+// place puts ends into slots, so that as many as can be stay where they are.
+func place(have, want []fleet.End) []fleet.End {
+	if len(have) == 0 {
+		return want
+	}
+	left := make(map[fleet.End]bool, len(want))
+	for _, e := range want {
+		left[e] = true
+	}
+	slots := make([]fleet.End, len(left))
+	var holes []int
+	for i := range slots {
+		if i < len(have) && left[have[i]] {
+			slots[i] = have[i]
+			delete(left, have[i])
+		} else {
+			holes = append(holes, i)
+		}
+	}
+	for _, e := range want {
+		if left[e] {
+			slots[holes[0]], holes = e, holes[1:]
+			delete(left, e)
+		}
+	}
+	return slots
+}
+
+func (t *table) derive() {
+	t.self, t.addrs, t.shares = map[netip.Addr]bool{}, map[netip.Addr]bool{}, map[int]bool{}
+	for n := 1; n <= ready; n++ {
+		t.shares[n] = true
+	}
+	for k, f := range t.fronts {
+		if !k.node() {
+			t.addrs[k.addr] = true
+		}
+		for _, e := range f.slots {
+			t.self[e.Addr] = true
+		}
+		if len(f.slots) > 0 {
+			t.shares[len(f.slots)] = true
+		}
+	}
+}
+
+func protocol(p corev1.Protocol) string {
+	if p == "" {
+		return "tcp"
+	}
+	return strings.ToLower(string(p))
+}
+
+// build writes a whole table, which is not there.
+func (t *table) build(tx *knftables.Transaction) {
+	w := writer{tx, t.family}
+	tx.Add(&knftables.Table{Family: t.family, Name: tableName, Comment: knftables.PtrTo("Services of Skerry, which writes it anew as it needs")})
+	w.skeleton()
+	w.update(&table{family: t.family}, t)
+}
+
+// remove takes a table away, whether it is there or not.
+func remove(tx *knftables.Transaction, family knftables.Family) {
+	tx.Add(&knftables.Table{Family: family, Name: tableName})
+	tx.Delete(&knftables.Table{Family: family, Name: tableName})
+}
+
+// writer writes operations on one table.
+type writer struct {
+	tx     *knftables.Transaction
+	family knftables.Family
+}
+
+func (w writer) hook(name string, kind knftables.BaseChainType, hook knftables.BaseChainHook, priority string) {
+	w.tx.Add(&knftables.Chain{
+		Family: w.family, Table: tableName, Name: name,
+		Type: &kind, Hook: &hook, Priority: knftables.PtrTo(knftables.BaseChainPriority(priority)),
+	})
+}
+
+func (w writer) chain(name string) {
+	w.tx.Add(&knftables.Chain{Family: w.family, Table: tableName, Name: name})
+}
+
+func (w writer) rule(chain string, words ...any) {
+	w.tx.Add(&knftables.Rule{Family: w.family, Table: tableName, Chain: chain, Rule: knftables.Concat(words...)})
+}
+
+// skeleton is what each table has: all rules that there are for fronts without stickiness.
+func (w writer) skeleton() {
+	ip, addr := string(w.family), "ipv4_addr"
+	loopback, unreachable := "127.0.0.0/8", "icmp port-unreachable"
+	if w.family == knftables.IPv6Family {
+		addr = "ipv6_addr"
+		loopback, unreachable = "::1", "icmpv6 port-unreachable"
+	}
+	front := addr + " . inet_proto . inet_service"
+	const node = "inet_proto . inet_service"
+	at := ip + " daddr . meta l4proto . th dport"
+	const nodeAt = "meta l4proto . th dport"
+
+	// typeof, because a random number has no type that one could name.
+	for _, m := range []struct{ name, at string }{{mapEnds, at}, {mapNodeEnds, nodeAt}} {
+		w.tx.Add(&knftables.Map{
+			Family: w.family, Table: tableName, Name: m.name,
+			TypeOf: fmt.Sprintf("%s . numgen random mod %d : %s daddr . th dport", m.at, sharing, ip),
+		})
+	}
+	for _, m := range []struct{ name, kind string }{
+		{mapFronts, front}, {mapRefused, front}, {mapNodeFronts, node}, {mapNodeRefused, node},
+	} {
+		w.tx.Add(&knftables.Map{Family: w.family, Table: tableName, Name: m.name, Type: m.kind + " : verdict"})
+	}
+	for _, s := range []knftables.Set{
+		{Name: setMasq, Type: front}, {Name: setNodeMasq, Type: node},
+		{Name: setSelf, Type: addr + " . " + addr}, {Name: setAddrs, Type: addr},
+		{Name: setPods, Type: addr, Flags: []knftables.SetFlag{knftables.IntervalFlag}},
+	} {
+		s.Family, s.Table = w.family, tableName
+		w.tx.Add(&s)
+	}
+
+	for _, chain := range []string{chainServices, chainRefused, chainReject, chainOutside} {
+		w.chain(chain)
+	}
+	w.hook(chainEarlyIn, knftables.FilterType, knftables.PreroutingHook, "dstnat-10")
+	w.hook(chainEarlyOut, knftables.FilterType, knftables.OutputHook, "dstnat-10")
+	w.hook(chainPrerouting, knftables.NATType, knftables.PreroutingHook, "dstnat-5")
+	w.hook(chainOutput, knftables.NATType, knftables.OutputHook, "dstnat-5")
+	w.hook(chainPostrouting, knftables.NATType, knftables.PostroutingHook, "srcnat-5")
+
+	w.rule(chainReject, "meta l4proto tcp reject with tcp reset")
+	w.rule(chainReject, "reject with", unreachable)
+	w.rule(chainRefused, at, "vmap", "@", mapRefused)
+	local := []any{ip, "daddr !=", loopback, "fib daddr type local", nodeAt}
+	w.rule(chainRefused, append(local, "vmap", "@", mapNodeRefused)...)
+	// What goes on is let go on: only what begins is refused.
+	w.rule(chainEarlyIn, "ct state new jump", chainRefused)
+	w.rule(chainEarlyOut, "ct state new jump", chainRefused)
+
+	w.rule(chainServices, at, "vmap", "@", mapFronts)
+	w.rule(chainServices, append(local, "vmap", "@", mapNodeFronts)...)
+	w.rule(chainPrerouting, "jump", chainServices)
+	w.rule(chainOutput, "jump", chainServices)
+
+	// An end that has itself for a client would answer itself directly.
+	w.rule(chainPostrouting, "ct status dnat", ip, "saddr .", ip, "daddr", "@", setSelf, "masquerade fully-random")
+	w.rule(chainPostrouting, "ct status dnat", ip, "saddr !=", "@", setPods, "jump", chainOutside)
+	for _, proto := range []string{"tcp", "udp", "sctp"} { // nft has ports of a flow only where the protocol is certain
+		port := []any{"meta l4proto . ct original proto-dst", "@"}
+		w.rule(chainOutside, append(append([]any{"meta l4proto", proto, "ct original", ip, "daddr ."}, port...), setMasq, "masquerade fully-random")...)
+		w.rule(chainOutside, append(append([]any{"meta l4proto", proto}, port...), setNodeMasq, "masquerade fully-random")...)
+	}
+	// Pods see one another as they are: what Podman would masquerade on its way to another node is given the source
+	// that it has. To accept it would not do, the next chain would see it all the same.
+	between := []any{ip, "saddr", "@", setPods, ip, "daddr", "@", setPods, "ct original", ip, "daddr"}
+	for _, set := range []string{setPods, setAddrs} {
+		w.rule(chainPostrouting, append(between, "@", set, "snat to", ip, "saddr")...)
+	}
+}
+
+// element is one element of a set or map, with what it should stand for.
+type element struct {
+	of    string // the set's or map's name
+	key   string
+	value string // empty in sets
+}
+
+func (w writer) object(e element) *knftables.Element {
+	o := &knftables.Element{Family: w.family, Table: tableName, Key: []string{e.key}}
+	if e.value == "" {
+		o.Set = e.of
+	} else {
+		o.Map, o.Value = e.of, []string{e.value}
+	}
+	return o
+}
+
+// elements are those of one front, but for what fronts share.
+func (f *front) elements(k key) []element {
+	if f == nil {
+		return nil
+	}
+	ends, fronts, refused, masq := mapEnds, mapFronts, mapRefused, setMasq
+	if k.node() {
+		ends, fronts, refused, masq = mapNodeEnds, mapNodeFronts, mapNodeRefused, setNodeMasq
+	}
+	at := strings.Join(k.words(), " . ")
+	if len(f.slots) == 0 {
+		if f.verdict == fleet.Drop {
+			return []element{{refused, at, "drop"}}
+		}
+		return []element{{refused, at, "goto " + chainReject}}
+	}
+	var all []element
+	if f.sticky > 0 {
+		all = append(all, element{fronts, at, "goto " + stickyChain(k)})
+	} else {
+		all = append(all, element{fronts, at, "goto " + shareChain(k, len(f.slots))})
+		for i, e := range f.slots {
+			all = append(all, element{ends, at + " . " + strconv.Itoa(i), e.Addr.String() + " . " + strconv.Itoa(int(e.Port))})
+		}
+	}
+	if f.masq {
+		all = append(all, element{masq, at, ""})
+	}
+	return all
+}
+
+// shareChain is the chain that shares connections out among n ends.
+func shareChain(k key, n int) string {
+	if k.node() {
+		return "sk-node-share-" + strconv.Itoa(n)
+	}
+	return "sk-share-" + strconv.Itoa(n)
+}
+
+func (w writer) share(n int) {
+	ip := string(w.family)
+	for _, s := range []struct{ chain, at, ends string }{
+		{shareChain(key{addr: netip.IPv4Unspecified()}, n), ip + " daddr . ", mapEnds},
+		{shareChain(key{}, n), "", mapNodeEnds},
+	} {
+		w.chain(s.chain)
+		w.rule(s.chain, "meta l4proto { tcp, udp, sctp } dnat", ip, "addr . port to", s.at+"meta l4proto . th dport . numgen random mod", n, "map", "@", s.ends)
+	}
+}
+
+// update writes the difference of two tables, of which the first is in the kernel. What is new comes first, for elements
+// and rules to name it, and what is not needed any more last.
+func (w writer) update(have, want *table) {
+	for _, n := range slices.Sorted(maps.Keys(want.shares)) {
+		if !have.shares[n] {
+			w.share(n)
+		}
+	}
+	for n := range have.shares {
+		want.shares[n] = true // it may stay
+	}
+
+	var gone, come []element
+	differ := func(old, now []element) {
+		o, n := set(old), set(now)
+		for _, e := range old {
+			if !n[e] {
+				gone = append(gone, e)
+			}
+		}
+		for _, e := range now {
+			if !o[e] {
+				come = append(come, e)
+			}
+		}
+	}
+	var later []func()
+	for _, k := range changed(have, want) {
+		old, now := have.fronts[k], want.fronts[k]
+		later = append(later, w.sticky(k, old, now)...)
+		differ(old.elements(k), now.elements(k))
+	}
+	gone, come = append(gone, have.shared(want)...), append(come, want.shared(have)...)
+	for _, e := range gone {
+		w.tx.Delete(w.object(e))
+	}
+	for _, e := range come {
+		w.tx.Add(w.object(e))
+	}
+	for _, f := range later {
+		f()
+	}
+}
+
+func set(all []element) map[element]bool {
+	s := make(map[element]bool, len(all))
+	for _, e := range all {
+		s[e] = true
+	}
+	return s
+}
+
+// shared are the elements that stand for more than one front, without those that other has, too.
+func (t *table) shared(other *table) []element {
+	var all []element
+	for a := range t.self {
+		if !other.self[a] {
+			all = append(all, element{setSelf, a.String() + " . " + a.String(), ""})
+		}
+	}
+	for a := range t.addrs {
+		if !other.addrs[a] {
+			all = append(all, element{setAddrs, a.String(), ""})
+		}
+	}
+	for _, p := range t.pods {
+		if !slices.Contains(other.pods, p) {
+			all = append(all, element{setPods, p.String(), ""})
+		}
+	}
+	slices.SortFunc(all, func(a, b element) int { return cmp.Or(cmp.Compare(a.of, b.of), cmp.Compare(a.key, b.key)) })
+	return all
+}
+
+// changed are the fronts that are not the same in two tables, in order.
+func changed(have, want *table) []key {
+	var keys []key
+	for k, f := range want.fronts {
+		if have.fronts[k] != f {
+			keys = append(keys, k)
+		}
+	}
+	for k := range have.fronts {
+		if want.fronts[k] == nil {
+			keys = append(keys, k)
+		}
+	}
+	slices.SortFunc(keys, func(a, b key) int {
+		return cmp.Or(a.addr.Compare(b.addr), cmp.Compare(a.proto, b.proto), cmp.Compare(a.number, b.number))
+	})
+	return keys
+}
+
+// Sticky fronts have a chain each. First it looks whether the client has been with one of the ends, whose set remembers it
+// from its last connection on, and if not, draws one. An end's set goes with the end, and so what was remembered of it.
+
+func stickyChain(k key) string { return "sk-sticky-" + k.name() }
+
+// endChain is what leads to one end of a sticky front, and the name of the set of clients. How long it remembers is part of
+// it, because that cannot be changed.
+func endChain(k key, f *front, e fleet.End) string {
+	return fmt.Sprintf("sk-client-%s-%s-%d-%d", k.name(), plain(e.Addr), e.Port, int(f.sticky.Seconds()))
+}
+
+// sticky writes the chains of one front, if it is or was sticky, and returns what is to be written behind all else.
+func (w writer) sticky(k key, old, now *front) (later []func()) {
+	chains := func(f *front) map[string]fleet.End {
+		m := map[string]fleet.End{}
+		if f != nil && f.sticky > 0 {
+			for _, e := range f.slots {
+				m[endChain(k, f, e)] = e
+			}
+		}
+		return m
+	}
+	was, is := chains(old), chains(now)
+	top := stickyChain(k)
+	ip, addr := string(w.family), "ipv4_addr"
+	if w.family == knftables.IPv6Family {
+		addr = "ipv6_addr"
+	}
+	for _, name := range slices.Sorted(maps.Keys(is)) {
+		if _, ok := was[name]; ok {
+			continue
+		}
+		w.tx.Add(&knftables.Set{
+			Family: w.family, Table: tableName, Name: name, Type: addr,
+			Flags: []knftables.SetFlag{knftables.DynamicFlag, knftables.TimeoutFlag}, Timeout: &now.sticky,
+		})
+		w.chain(name)
+		w.rule(name, "update", "@", name, "{", ip, "saddr }")
+		w.rule(name, "meta l4proto", k.proto, "dnat to", netip.AddrPortFrom(is[name].Addr, is[name].Port))
+	}
+	if len(is) > 0 {
+		w.chain(top)
+	}
+	if len(was) > 0 {
+		w.tx.Flush(&knftables.Chain{Family: w.family, Table: tableName, Name: top})
+	}
+	if len(is) > 0 {
+		var draw []string
+		for i, e := range now.slots {
+			name := endChain(k, now, e)
+			w.rule(top, ip, "saddr", "@", name, "goto", name)
+			draw = append(draw, fmt.Sprintf("%d : goto %s", i, name))
+		}
+		w.rule(top, "numgen random mod", len(draw), "vmap {", strings.Join(draw, " , "), "}")
+	} else if len(was) > 0 {
+		later = append(later, func() { w.tx.Delete(&knftables.Chain{Family: w.family, Table: tableName, Name: top}) })
+	}
+	for _, name := range slices.Sorted(maps.Keys(was)) {
+		if _, ok := is[name]; ok {
+			continue
+		}
+		later = append(later, func() {
+			w.tx.Delete(&knftables.Chain{Family: w.family, Table: tableName, Name: name})
+			w.tx.Delete(&knftables.Set{Family: w.family, Table: tableName, Name: name})
+		})
+	}
+	return later
+}

@@ -1,0 +1,330 @@
+package hostnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	"pgregory.net/rapid"
+	"sigs.k8s.io/knftables"
+
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+// paper is a Net without a kernel. forgot is what was asked of connection tracking.
+func paper() (n *Net, nft *knftables.Fake, forgot *[]stale) {
+	nft, forgot = knftables.NewFake("", ""), new([]stale)
+	n = with(slog.New(slog.DiscardHandler), nft,
+		func(s stale) error { *forgot = append(*forgot, s); return nil },
+		func() (uint32, error) { return 0, nil })
+	return n, nft, forgot
+}
+
+// crowd is a HostNet of n fronts with m ends each.
+func crowd(n, m int) fleet.HostNet {
+	want := fleet.HostNet{Pods: pods}
+	for i := range n {
+		f := aFront(tcp, netip.AddrFrom4([4]byte{10, 96, byte(i / 250), byte(i % 250)}), 80, nil)
+		for j := range m {
+			f.Ends = append(f.Ends, fleet.End{Addr: netip.AddrFrom4([4]byte{10, byte(88 + j), byte(i / 250), byte(i % 250)}), Port: 8080})
+		}
+		want.Fronts = append(want.Fronts, f)
+	}
+	return want
+}
+
+func TestChangeOfEndsIsElements(t *testing.T) {
+	n, nft, _ := paper()
+	want := crowd(1000, 5)
+	must(t, n.Serve(t.Context(), want))
+	first := nft.LastTransaction
+	must(t, n.Serve(t.Context(), want))
+	if nft.LastTransaction != first {
+		t.Errorf("nothing changed, and this is written:\n%s", nft.LastTransaction)
+	}
+	change := func(ends []fleet.End) {
+		want.Fronts = slices.Clone(want.Fronts)
+		want.Fronts[500].Ends = ends
+		must(t, n.Serve(t.Context(), want))
+	}
+	was := want.Fronts[500].Ends
+	other := fleet.End{Addr: netip.MustParseAddr("10.99.0.1"), Port: 8080}
+	for _, c := range []struct {
+		name string
+		ends []fleet.End
+		want string
+	}{
+		{"one goes", was[1:], `
+delete element ip skerry sk-fronts { 10.96.2.0 . tcp . 80 }
+delete element ip skerry sk-ends { 10.96.2.0 . tcp . 80 . 0 }
+delete element ip skerry sk-ends { 10.96.2.0 . tcp . 80 . 4 }
+delete element ip skerry sk-self { 10.88.2.0 . 10.88.2.0 }
+add element ip skerry sk-fronts { 10.96.2.0 . tcp . 80 : goto sk-share-4 }
+add element ip skerry sk-ends { 10.96.2.0 . tcp . 80 . 0 : 10.92.2.0 . 8080 }
+`},
+		{"it comes back", was, `
+delete element ip skerry sk-fronts { 10.96.2.0 . tcp . 80 }
+add element ip skerry sk-fronts { 10.96.2.0 . tcp . 80 : goto sk-share-5 }
+add element ip skerry sk-ends { 10.96.2.0 . tcp . 80 . 4 : 10.88.2.0 . 8080 }
+add element ip skerry sk-self { 10.88.2.0 . 10.88.2.0 }
+`},
+		{"one for another", append(slices.Clone(was[:4]), other), `
+delete element ip skerry sk-ends { 10.96.2.0 . tcp . 80 . 0 }
+delete element ip skerry sk-self { 10.92.2.0 . 10.92.2.0 }
+add element ip skerry sk-ends { 10.96.2.0 . tcp . 80 . 0 : 10.99.0.1 . 8080 }
+add element ip skerry sk-self { 10.99.0.1 . 10.99.0.1 }
+`},
+		{"all go", nil, `
+delete element ip skerry sk-fronts { 10.96.2.0 . tcp . 80 }
+delete element ip skerry sk-ends { 10.96.2.0 . tcp . 80 . 0 }
+delete element ip skerry sk-ends { 10.96.2.0 . tcp . 80 . 1 }
+delete element ip skerry sk-ends { 10.96.2.0 . tcp . 80 . 2 }
+delete element ip skerry sk-ends { 10.96.2.0 . tcp . 80 . 3 }
+delete element ip skerry sk-ends { 10.96.2.0 . tcp . 80 . 4 }
+delete element ip skerry sk-self { 10.88.2.0 . 10.88.2.0 }
+delete element ip skerry sk-self { 10.89.2.0 . 10.89.2.0 }
+delete element ip skerry sk-self { 10.90.2.0 . 10.90.2.0 }
+delete element ip skerry sk-self { 10.91.2.0 . 10.91.2.0 }
+delete element ip skerry sk-self { 10.99.0.1 . 10.99.0.1 }
+add element ip skerry sk-refused { 10.96.2.0 . tcp . 80 : goto sk-reject }
+`},
+	} {
+		change(c.ends)
+		if diff := cmp.Diff(strings.TrimPrefix(c.want, "\n"), nft.LastTransaction.String()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.name, diff)
+		}
+	}
+}
+
+func TestNewFrontIsElements(t *testing.T) {
+	n, nft, _ := paper()
+	must(t, n.Serve(t.Context(), hostNet(aFront(tcp, vip, 80, ends(1)))))
+	dropped := aFront(sctp, netip.Addr{}, 30001, nil)
+	dropped.Verdict = fleet.Drop
+	masq := aFront(udp, netip.Addr{}, 30000, append(ends(1, 2), ends6(3)...))
+	masq.Masquerade = true
+	must(t, n.Serve(t.Context(), hostNet(aFront(tcp, vip, 80, ends(1)), dropped, masq)))
+	want := `
+add element ip skerry sk-node-refused { sctp . 30001 : drop }
+add element ip skerry sk-node-fronts { udp . 30000 : goto sk-node-share-2 }
+add element ip skerry sk-node-ends { udp . 30000 . 0 : 10.88.0.11 . 8080 }
+add element ip skerry sk-node-ends { udp . 30000 . 1 : 10.88.0.12 . 8080 }
+add element ip skerry sk-node-masq { udp . 30000 }
+add element ip skerry sk-self { 10.88.0.12 . 10.88.0.12 }
+add element ip6 skerry sk-node-refused { sctp . 30001 : drop }
+add element ip6 skerry sk-node-fronts { udp . 30000 : goto sk-node-share-1 }
+add element ip6 skerry sk-node-ends { udp . 30000 . 0 : fd88::13 . 8080 }
+add element ip6 skerry sk-node-masq { udp . 30000 }
+add element ip6 skerry sk-self { fd88::13 . fd88::13 }
+`
+	if diff := cmp.Diff(strings.TrimPrefix(want, "\n"), nft.LastTransaction.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestManyEndsAddARuleOnce(t *testing.T) {
+	n, nft, _ := paper()
+	must(t, n.Serve(t.Context(), crowd(1, 16)))
+	for i, c := range []struct{ ends, rules int }{{17, 2}, {3, 0}, {17, 0}, {18, 2}} {
+		must(t, n.Serve(t.Context(), crowd(1, c.ends)))
+		if got := strings.Count(nft.LastTransaction.String(), "add rule"); got != c.rules {
+			t.Errorf("%d: %d rules for %d ends, want %d", i, got, c.ends, c.rules)
+		}
+	}
+}
+
+func TestNothingWantedWritesAsLittle(t *testing.T) {
+	n, nft, _ := paper()
+	must(t, n.Serve(t.Context(), fleet.HostNet{}))
+	want := "add table ip skerry\ndelete table ip skerry\nadd table ip6 skerry\ndelete table ip6 skerry\n"
+	if got := nft.LastTransaction.String(); got != want {
+		t.Errorf("the first time:\n%s", got)
+	}
+	last := nft.LastTransaction
+	must(t, n.Serve(t.Context(), fleet.HostNet{}))
+	if nft.LastTransaction != last {
+		t.Errorf("then:\n%s", nft.LastTransaction)
+	}
+	must(t, n.Serve(t.Context(), crowd(1, 1)))
+	must(t, n.Serve(t.Context(), fleet.HostNet{}))
+	if len(nft.Tables[knftables.IPv4Family])+len(nft.Tables[knftables.IPv6Family]) != 0 {
+		t.Errorf("left:\n%s", nft.Dump())
+	}
+}
+
+func TestPlaceKeepsWhatCanStay(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		some := rapid.SliceOfNDistinct(rapid.IntRange(1, 30), 0, 20, rapid.ID)
+		have, want := ends(some.Draw(t, "have")...), ends(some.Draw(t, "want")...)
+		slices.SortFunc(want, fleet.End.Compare)
+		got := place(have, want)
+		sorted := slices.SortedFunc(slices.Values(got), fleet.End.Compare)
+		if !slices.Equal(sorted, want) {
+			t.Fatalf("place(%v, %v) = %v", have, want, got)
+		}
+		for i, e := range have {
+			if i < len(want) && slices.Contains(want, e) && got[i] != e {
+				t.Fatalf("%v moved: place(%v, %v) = %v", e, have, want, got)
+			}
+		}
+	})
+}
+
+// Whatever came before, the tables are in the end as if they had been written at once; the fake sees that nothing is removed
+// that is not there or somebody needs.
+func TestHistoriesEndTheSame(t *testing.T) {
+	front := rapid.Custom(func(t *rapid.T) fleet.Front {
+		f := fleet.Front{
+			Protocol: rapid.SampledFrom([]corev1.Protocol{tcp, udp, sctp}).Draw(t, "protocol"),
+			Addr:     rapid.SampledFrom([]netip.Addr{{}, vip, vip6, netip.MustParseAddr("10.96.0.11")}).Draw(t, "addr"),
+			Number:   rapid.SampledFrom([]uint16{80, 81}).Draw(t, "number"),
+			Sticky:   rapid.SampledFrom([]time.Duration{0, 0, time.Minute, time.Hour}).Draw(t, "sticky"),
+			Verdict:  rapid.SampledFrom([]fleet.Verdict{fleet.Serve, fleet.Reject, fleet.Drop}).Draw(t, "verdict"),
+		}
+		f.Masquerade = rapid.Bool().Draw(t, "masquerade")
+		all := append(ends(1, 2, 3, 4), ends6(1, 2, 3)...)
+		f.Ends = rapid.SliceOfNDistinct(rapid.SampledFrom(all), 0, 5, rapid.ID).Draw(t, "ends")
+		slices.SortFunc(f.Ends, fleet.End.Compare)
+		return f
+	})
+	spots := func(f fleet.Front) string { return fmt.Sprint(f.Addr, f.Protocol, f.Number) }
+	net := rapid.Custom(func(t *rapid.T) fleet.HostNet {
+		n := fleet.HostNet{Fronts: rapid.SliceOfNDistinct(front, 0, 5, spots).Draw(t, "fronts")}
+		slices.SortFunc(n.Fronts, fleet.FrontOrder)
+		n.Pods = rapid.SliceOfNDistinct(rapid.SampledFrom(pods), 0, 2, rapid.ID).Draw(t, "pods")
+		return n
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		n, nft, _ := paper()
+		for _, want := range rapid.SliceOfN(net, 1, 6).Draw(t, "history") {
+			if err := n.write(context.Background(), want); err != nil { //nolint:usetesting // rapid's t has none
+				t.Fatal(err)
+			}
+			m, fresh, _ := paper()
+			if err := m.write(context.Background(), want); err != nil { //nolint:usetesting // rapid's t has none
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(normal(fresh), normal(nft)); diff != "" {
+				t.Fatalf("(-written at once +after its history):\n%s", diff)
+			}
+		}
+	})
+}
+
+// normal is what is in a fake, with slots and the order of ends left out.
+func normal(nft *knftables.Fake) []string {
+	var all []string
+	for line := range strings.Lines(nft.Dump()) {
+		if w := strings.Fields(line); strings.HasSuffix(w[4], "-ends") && w[1] == "element" {
+			i := slices.Index(w, ":")
+			line = strings.Join(slices.Delete(w, i-1, i), " ")
+		}
+		if strings.Contains(line, "sk-sticky") && strings.HasPrefix(line, "add rule") {
+			continue
+		}
+		all = append(all, strings.TrimSpace(line))
+	}
+	slices.Sort(all)
+	return all
+}
+
+type brokenNFT struct {
+	knftables.Interface
+	fail int
+}
+
+func (b *brokenNFT) Run(ctx context.Context, tx *knftables.Transaction) error {
+	if b.fail > 0 {
+		b.fail--
+		return errors.New("broken")
+	}
+	return b.Interface.Run(ctx, tx)
+}
+
+func TestFailedWriteIsRepeatedInFull(t *testing.T) {
+	n, nft, _ := paper()
+	b := &brokenNFT{Interface: nft}
+	n.nft = b
+	must(t, n.Serve(t.Context(), crowd(2, 2)))
+	b.fail = 1
+	must(t, n.Serve(t.Context(), crowd(2, 3)))
+	if !strings.HasPrefix(nft.LastTransaction.String(), "add table ip skerry\ndelete table ip skerry\n") {
+		t.Errorf("after a change failed:\n%s", nft.LastTransaction)
+	}
+	b.fail = 2
+	if err := n.Serve(t.Context(), crowd(2, 4)); err == nil {
+		t.Error("no error")
+	}
+	must(t, n.Serve(t.Context(), crowd(2, 4)))
+	if !strings.HasPrefix(nft.LastTransaction.String(), "add table ip skerry\ndelete table ip skerry\n") {
+		t.Errorf("after both failed:\n%s", nft.LastTransaction)
+	}
+}
+
+func TestForgettingIsRepeated(t *testing.T) {
+	n, _, forgot := paper()
+	fail := true
+	forget := n.forget
+	n.forget = func(s stale) error {
+		_ = forget(s)
+		if fail {
+			return errors.New("broken")
+		}
+		return nil
+	}
+	want := hostNet(aFront(udp, vip, 80, ends(1)), aFront(tcp, vip, 80, ends(1)))
+	if err := n.Serve(t.Context(), want); err == nil {
+		t.Error("no error")
+	}
+	fail = false
+	must(t, n.Serve(t.Context(), want))
+	must(t, n.Serve(t.Context(), want))
+	if len(*forgot) != 2 || len((*forgot)[1].due) != 1 {
+		t.Errorf("asked for %v", *forgot)
+	}
+}
+
+func TestStaleFlows(t *testing.T) {
+	have := map[knftables.Family]*table{}
+	for _, f := range families {
+		have[f] = wanted(f, hostNet(aFront(udp, vip, 80, ends(1, 2)), aFront(udp, vip, 81, ends(1)), aFront(udp, vip6, 80, ends6(1)),
+			aFront(udp, netip.Addr{}, 30080, ends(1)), aFront(udp, machine, 30081, ends(2))), nil)
+	}
+	s := stale{have: have, local: map[netip.Addr]bool{machine: true}, due: map[key]bool{
+		{vip, "udp", 80}: true, {vip6, "udp", 80}: true, {proto: "udp", number: 30080}: true, {proto: "udp", number: 30081}: true,
+		{netip.MustParseAddr("10.96.0.99"), "udp", 80}: true,
+	}}
+	for _, c := range []struct {
+		name string
+		to   string
+		from string // whose answers are expected
+		want bool
+	}{
+		{"to an end that is", "10.96.0.10:80", "10.88.0.11:8080", false},
+		{"to an end that was", "10.96.0.10:80", "10.88.0.13:8080", true},
+		{"to another port of an end", "10.96.0.10:80", "10.88.0.11:8081", true},
+		{"from before the front", "10.96.0.10:80", "10.96.0.10:80", true},
+		{"to a front that is gone", "10.96.0.99:80", "10.88.0.11:8080", true},
+		{"to a front that did not change", "10.96.0.10:81", "10.88.0.13:8080", false},
+		{"not through a front", "10.88.0.13:80", "10.88.0.13:80", false},
+		{"IPv6 to an end that is", "[fd96::10]:80", "[fd88::11]:8080", false},
+		{"IPv6 to an end that was", "[fd96::10]:80", "[fd88::12]:8080", true},
+		{"node port", "192.168.77.1:30080", "10.88.0.11:8080", false},
+		{"node port to an end that was", "192.168.77.1:30080", "10.88.0.12:8080", true},
+		{"that port of another machine", "192.168.77.2:30080", "192.168.77.2:30080", false},
+		{"front before node port", "192.168.77.1:30081", "10.88.0.12:8080", false},
+	} {
+		to, from := netip.MustParseAddrPort(c.to), netip.MustParseAddrPort(c.from)
+		if got := s.has(flow{to: to, from: from}); got != c.want {
+			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
