@@ -82,6 +82,10 @@ func (p *planner) pod(slot fleet.Slot) {
 			in.Next = append(append(in.Next, next.Spec.InitContainers...), next.Spec.Containers...)
 		}
 	}
+	if until := p.drains(slot, in); p.in.Now.Before(until) {
+		in.Busy = true
+		p.plan.WakeAt = fleet.Earliest(p.plan.WakeAt, until)
+	}
 	result := pod.Next(in)
 	if len(result.Steps) > 0 {
 		p.plan.Chains = append(p.plan.Chains, fleet.Chain{Pod: slot.Pod, UID: slot.UID, Goal: slot.Goal, Steps: result.Steps})

@@ -3,11 +3,14 @@ package reconcile
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/reconcile/expose"
+	"github.com/skerry-dev/skerry/reconcile/pod"
 )
 
 // expose gives Services what stays their own.
@@ -42,6 +45,24 @@ func (p *planner) network(slots []fleet.Slot) {
 	if len(net.Fronts) > 0 {
 		p.plan.Net = net
 	}
+}
+
+// drainFor is how long a pod that has left the rotation goes on before it is told to end: long enough for a client whose first
+// packet was lost on the way, and that sends it again after a second to where the connection was sent first.
+const drainFor = 1200 * time.Millisecond
+
+// drains is until when a pod that is to go goes on as it is, because connections may still be on their way to it; the zero time
+// where no Service sends any.
+func (p *planner) drains(slot fleet.Slot, in pod.Input) time.Time {
+	if !p.in.Network.Services || slot.Goal != fleet.Drain || in.Observed == nil || in.Observed.Infra != fleet.Running || in.Spec == nil {
+		return time.Time{}
+	}
+	for o, svc := range fleet.Each[*corev1.Service](p.in.Desired) {
+		if o.ID.Namespace == slot.Pod.Namespace && len(svc.Spec.Selector) > 0 && labels.SelectorFromSet(svc.Spec.Selector).Matches(labels.Set(in.Spec.Labels)) {
+			return slot.Drained.Add(drainFor)
+		}
+	}
+	return time.Time{}
 }
 
 // dnsService stands for the cluster's DNS, which is no object of anybody's.

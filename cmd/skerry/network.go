@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -82,6 +84,9 @@ func prepare(bridge string, services []netip.Prefix) error {
 	if err != nil {
 		return fmt.Errorf("find %s: %w", bridge, err)
 	}
+	if err := pin(link); err != nil {
+		return err
+	}
 	if err := hostnet.PrepareBridge(bridge); err != nil {
 		return err
 	}
@@ -102,6 +107,21 @@ func prepare(bridge string, services []netip.Prefix) error {
 		if err := hostnet.PreparePort(l.Attrs().Name); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// pin keeps a bridge's own hardware address as it is. Left to itself a bridge takes the lowest of its ports', so that it changes as
+// pods come and go: those that stay then send to an address that nobody has, until they notice.
+func pin(bridge netlink.Link) error {
+	const set = "3" // NET_ADDR_SET
+	name := bridge.Attrs().Name
+	how, err := os.ReadFile(filepath.Join("/sys/class/net", name, "addr_assign_type"))
+	if err == nil && strings.TrimSpace(string(how)) == set {
+		return nil
+	}
+	if err := netlink.LinkSetHardwareAddr(bridge, bridge.Attrs().HardwareAddr); err != nil {
+		return fmt.Errorf("keep the address of %s: %w", name, err)
 	}
 	return nil
 }
