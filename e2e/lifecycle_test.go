@@ -22,7 +22,7 @@ func TestInitialContainersAndSidecars(t *testing.T) {
   - {name: first, THIS, args: [seq, "write /shared/baton handed-over", "append /host/relay first"]}
   - {name: second, THIS, args: [seq, "cat /shared/baton", "append /host/relay second"]}
   containers:
-  - {name: main, THIS, args: [seq, "append /host/relay main", serve]}`)
+  - {name: main, THIS, args: [seq, "append /host/relay main", serve], readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}}`)
 	w.pod("hopeless", `
   restartPolicy: Never
   initContainers:
