@@ -152,7 +152,7 @@ func TestPowerCut(t *testing.T) {
   - {name: first, THIS, args: [append, /host/staged, first]}
   - {name: side, THIS, restartPolicy: Always, args: [seq, "append /host/staged side", sleep]}
   containers:
-  - {name: main, THIS, args: [seq, "append /host/staged main", "append /shared/kept line", serve]}`)
+  - {name: main, THIS, args: [seq, "append /host/staged main", "append /shared/kept line", serve], readinessProbe: {httpGet: {port: 8080}, periodSeconds: 1}}`)
 	w.pod("once", `
   restartPolicy: Never
   containers:
