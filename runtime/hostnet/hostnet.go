@@ -7,9 +7,10 @@
 // elements that come and go, in one transaction; rules are added only for a number of ends above 16 that was not seen before,
 // and for sticky fronts, which have a chain each.
 //
-// What is in the kernel is remembered and not asked for. The first Serve of a process knows nothing, and replaces the
-// tables in one transaction: connections under way do not notice, new ones meet the old rules or the new. Sticky clients are
-// forgotten by that. Serve does the same when a change fails, which is when somebody else has been at the tables.
+// What is in the kernel is remembered and not asked for. The first Serve of a process looks once which chains there are, keeps
+// them, and writes all elements anew in one transaction: connections under way do not notice, new ones meet the old elements or
+// the new, and sticky clients stay where they are. Tables of another version of this package are replaced, and so are those in which
+// a change fails, which is when somebody else has been at them; then a connection that begins in that very moment may be lost.
 //
 // What it does not do: node ports answer on all addresses of the machine but those of loopback (that would take
 // route_localnet, which opens 127.0.0.1 to the network; whoever listens there keeps it). A machine without a route to a
@@ -30,6 +31,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 
 	"sigs.k8s.io/knftables"
@@ -45,10 +47,7 @@ var _ host.Network = (*Net)(nil)
 type Net struct {
 	log *slog.Logger
 	nft knftables.Interface
-	// forget deletes UDP flows that go where they should not, and generation is how often the kernel's rules were changed
-	// by anybody. They are fields for tests without a kernel.
-	forget     func(stale) error
-	generation func() (uint32, error)
+	kernel
 
 	mu    sync.Mutex
 	known bool // have is what the kernel has
@@ -74,24 +73,30 @@ func New(log *slog.Logger) (*Net, error) {
 	if err := nft.Check(context.Background(), tx); err != nil {
 		return nil, fmt.Errorf("services need more of nftables than this kernel has (Linux 5.10 with NAT and connection tracking has it): %w", err)
 	}
-	return with(log, nft, forget, generation), nil
+	return with(log, nft, kernel{forget, generation, count}), nil
+}
+
+// kernel is what is asked of it past nft. They are fields for tests without one.
+type kernel struct {
+	forget     func(stale) error                                               // deletes UDP flows that go where they should not
+	generation func() (uint32, error)                                          // how often the rules were changed by anybody
+	count      func(context.Context, knftables.Family) (map[string]int, error) // what is in a table
 }
 
 // with is a Net on any nftables.
-func with(log *slog.Logger, nft knftables.Interface, forget func(stale) error, generation func() (uint32, error)) *Net {
-	return &Net{log: log, nft: nft, forget: forget, generation: generation, due: map[key]bool{}}
+func with(log *slog.Logger, nft knftables.Interface, k kernel) *Net {
+	return &Net{log: log, nft: nft, kernel: k, due: map[key]bool{}}
 }
 
 // Serve makes the machine's rules those of want; see host.Network.
 func (n *Net) Serve(ctx context.Context, want fleet.HostNet) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	known := n.known
-	err := n.write(ctx, want)
-	if err != nil && known && ctx.Err() == nil {
-		// A change did not fit what is there.
+	err := n.write(ctx, want, false)
+	if err != nil && ctx.Err() == nil {
+		// What is there is not what it should be.
 		n.log.Warn("the rules of services were not as they were left, and are written anew", "err", err)
-		err = n.write(ctx, want)
+		err = n.write(ctx, want, true)
 	}
 	if err != nil {
 		return fmt.Errorf("write rules of services: %w", err)
@@ -99,14 +104,27 @@ func (n *Net) Serve(ctx context.Context, want fleet.HostNet) error {
 	return n.clear()
 }
 
-func (n *Net) write(ctx context.Context, want fleet.HostNet) error {
-	tx := n.nft.NewTransaction()
+// write writes what is wanted: as changes of what is there, or anew.
+func (n *Net) write(ctx context.Context, want fleet.HostNet, anew bool) error {
+	steps := [3]*knftables.Transaction{n.nft.NewTransaction(), n.nft.NewTransaction(), n.nft.NewTransaction()}
+	tx := steps[1]
 	next := map[knftables.Family]*table{}
 	due := map[key]bool{}
 	for _, family := range families {
 		have := n.have[family]
 		now := wanted(family, want, have)
+		w := writer{steps[0], steps[1], steps[2], family}
 		switch {
+		case !n.known && now != nil && !anew:
+			found, err := n.count(ctx, family)
+			if err != nil {
+				return err
+			}
+			if whole(&table{family: family}, found) {
+				now.adopt(w, found)
+				break
+			}
+			fallthrough
 		case !n.known:
 			remove(tx, family)
 			if now != nil {
@@ -118,7 +136,7 @@ func (n *Net) write(ctx context.Context, want fleet.HostNet) error {
 		case have == nil:
 			now.build(tx)
 		default:
-			writer{tx, family}.update(have, now)
+			w.update(have, now)
 		}
 		if now != nil {
 			next[family] = now
@@ -129,24 +147,36 @@ func (n *Net) write(ctx context.Context, want fleet.HostNet) error {
 			}
 		}
 	}
-	if tx.NumOperations() > 0 {
-		before, errBefore := n.generation()
-		based := n.known
-		// Cut short, it may have been done all the same.
-		n.known = false
-		if err := n.nft.Run(ctx, tx); err != nil {
-			n.have = nil
-			return err
-		}
-		// Only if nobody else wrote in between is this generation ours.
-		after, errAfter := n.generation()
-		n.sure = errBefore == nil && errAfter == nil && after == before+1 && (!based || n.sure && before == n.seen)
-		n.seen = after
+	if err := n.run(ctx, steps[:]); err != nil {
+		return err
 	}
 	n.known, n.have, n.lost = true, next, false
 	for k := range due {
 		n.due[k] = true
 	}
+	return nil
+}
+
+// run runs transactions, those that do anything. After an error nothing is known of what is in the kernel.
+func (n *Net) run(ctx context.Context, steps []*knftables.Transaction) error {
+	steps = slices.DeleteFunc(steps, func(tx *knftables.Transaction) bool { return tx.NumOperations() == 0 })
+	if len(steps) == 0 {
+		return nil
+	}
+	before, errBefore := n.generation()
+	based := n.known
+	// Cut short, it may have been done all the same.
+	n.known = false
+	for _, tx := range steps {
+		if err := n.nft.Run(ctx, tx); err != nil {
+			n.have = nil
+			return err
+		}
+	}
+	// Only if nobody else wrote in between is this generation ours.
+	after, errAfter := n.generation()
+	n.sure = errBefore == nil && errAfter == nil && after == before+uint32(len(steps)) && (!based || n.sure && before == n.seen)
+	n.seen = after
 	return nil
 }
 
@@ -183,7 +213,7 @@ func (n *Net) Check(ctx context.Context) (lost bool, err error) {
 	errGeneration := err
 	for _, family := range families {
 		if t := n.have[family]; t != nil {
-			have, err := count(ctx, family)
+			have, err := n.count(ctx, family)
 			if err != nil {
 				return false, fmt.Errorf("look at the rules of services: %w", err)
 			}

@@ -415,18 +415,18 @@ func TestRestartDoesNotStopTraffic(t *testing.T) {
 			}
 		})
 	}
-	for range 20 {
+	for range 60 {
 		serve(t, newNet(t), fronts...)
 	}
 	// And changes on the way, two ends at least.
 	n := newNet(t)
-	for i := range 60 {
+	for i := range 180 {
 		set := [][]int{{1, 2, 3}, {1, 2}, {2, 3}, {1, 3}}[i%4]
 		serve(t, n, aFront(tcp, vip, 80, ends(set...)), aFront(udp, vip, 80, ends(1, 2, 3)), aFront(tcp, netip.Addr{}, 30080, ends(set...)))
 	}
 	close(stop)
 	all.Wait()
-	t.Logf("20 restarts, 60 changes: %d of %d failed", failed.Load(), asked.Load())
+	t.Logf("60 restarts, 180 changes: %d of %d failed", failed.Load(), asked.Load())
 }
 
 func TestFlushedRulesComeBack(t *testing.T) {
@@ -555,7 +555,7 @@ func BenchmarkLoad(b *testing.B) {
 	var bare, ours, bareChange, change, idle, look time.Duration
 	loops := 0
 	p, nft, _ := paper()
-	must(b, p.write(b.Context(), want))
+	must(b, p.write(b.Context(), want, true))
 	text := nft.LastTransaction.String()
 	other := crowd(1000, 5)
 	other.Fronts[500].Ends = other.Fronts[500].Ends[:4]

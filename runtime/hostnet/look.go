@@ -91,15 +91,7 @@ func count(ctx context.Context, family knftables.Family) (map[string]int, error)
 // whole says whether as much is in a table as should be. What is in it is not compared: things get lost, and nobody means
 // to forge them.
 func whole(t *table, have map[string]int) bool {
-	want := map[string]int{}
-	tx := knftables.NewFake("", "").NewTransaction() // for its text
-	t.build(tx)
-	for line := range strings.Lines(tx.String()) {
-		// add WHAT FAMILY TABLE NAME ...
-		if w := strings.Fields(line); len(w) > 4 && w[1] != "table" {
-			want[w[1]+" "+w[4]]++
-		}
-	}
+	want := contents(t)
 	want["element "+setPods] = min(want["element "+setPods], 1) // neighbours may be told as one
 	for what, n := range want {
 		if have[what] < n {
@@ -107,6 +99,25 @@ func whole(t *table, have map[string]int) bool {
 		}
 	}
 	return true
+}
+
+// contents is how much there is of everything in a table, as count has it.
+func contents(t *table) map[string]int {
+	tx := knftables.NewFake("", "").NewTransaction() // for its text
+	t.build(tx)
+	return tally(tx.String())
+}
+
+// tally counts what a text adds to a table.
+func tally(text string) map[string]int {
+	n := map[string]int{}
+	for line := range strings.Lines(text) {
+		// add WHAT FAMILY TABLE NAME ...
+		if w := strings.Fields(line); len(w) > 4 && w[1] != "table" {
+			n[w[1]+" "+w[4]]++
+		}
+	}
+	return n
 }
 
 // probe has one of everything, to see whether the kernel and nft know all that we write.

@@ -2,6 +2,8 @@ package hostnet
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -42,6 +44,12 @@ const (
 	chainRefused     = "sk-verdict"
 	chainReject      = "sk-reject"
 	chainOutside     = "sk-outside" // clients that are no pods
+
+	sharePrefix     = "sk-share-" // with a number of ends
+	nodeSharePrefix = "sk-node-share-"
+	stickyPrefix    = "sk-sticky-" // with a sticky front
+	endPrefix       = "sk-client-" // with one of its ends
+	shapePrefix     = "sk-shape-"  // with a hash of all that is the same in every table; it is never gone to
 )
 
 // ready is for how many ends of a front there are rules from the start. A front with more of them adds one, once.
@@ -95,9 +103,10 @@ type table struct {
 	family knftables.Family
 	fronts map[key]*front
 	pods   []netip.Prefix
-	self   map[netip.Addr]bool
+	self   map[netip.Addr]bool // of ends; false: of ends that went with the last change
 	addrs  map[netip.Addr]bool
-	shares map[int]bool // the numbers of ends for which there is a chain
+	shares map[int]bool    // the numbers of ends for which there is a chain
+	chains map[string]bool // of sticky fronts and their ends
 }
 
 // families are those that have a table, in the order in which they are written.
@@ -156,7 +165,21 @@ func wanted(family knftables.Family, want fleet.HostNet, have *table) *table {
 		return nil // IPv4 has the table for node ports that nobody serves
 	}
 	t.derive()
+	if have != nil {
+		t.remember(have)
+	}
 	return t
+}
+
+// remember keeps the addresses of ends that go until the next change: a connection that was led to one of them in the moment of
+// the change has still to be known for one of the end to itself. An address too many does no harm.
+func (t *table) remember(have *table) {
+	same := len(changed(have, t)) == 0
+	for a, used := range have.self {
+		if _, ok := t.self[a]; !ok && (used || same) {
+			t.self[a] = false
+		}
+	}
 }
 
 func endsOf(family knftables.Family, all []fleet.End) (ends []fleet.End, foreign bool) {
@@ -224,7 +247,7 @@ func place(have, want []fleet.End) []fleet.End {
 }
 
 func (t *table) derive() {
-	t.self, t.addrs, t.shares = map[netip.Addr]bool{}, map[netip.Addr]bool{}, map[int]bool{}
+	t.self, t.addrs, t.shares, t.chains = map[netip.Addr]bool{}, map[netip.Addr]bool{}, map[int]bool{}, map[string]bool{}
 	for n := 1; n <= ready; n++ {
 		t.shares[n] = true
 	}
@@ -234,8 +257,14 @@ func (t *table) derive() {
 		}
 		for _, e := range f.slots {
 			t.self[e.Addr] = true
+			if f.sticky > 0 {
+				t.chains[endChain(k, f, e)] = true
+			}
 		}
-		if len(f.slots) > 0 {
+		switch {
+		case f.sticky > 0:
+			t.chains[stickyChain(k)] = true
+		case len(f.slots) > 0:
 			t.shares[len(f.slots)] = true
 		}
 	}
@@ -250,10 +279,35 @@ func protocol(p corev1.Protocol) string {
 
 // build writes a whole table, which is not there.
 func (t *table) build(tx *knftables.Transaction) {
-	w := writer{tx, t.family}
-	tx.Add(&knftables.Table{Family: t.family, Name: tableName, Comment: knftables.PtrTo("Services of Skerry, which writes it anew as it needs")})
+	w := writer{tx, tx, tx, t.family}
+	w.swap.Add(&knftables.Table{Family: t.family, Name: tableName, Comment: knftables.PtrTo("Services of Skerry, which writes it anew as it needs")})
 	w.skeleton()
 	w.update(&table{family: t.family}, t)
+}
+
+// adopt makes a table that was found in the kernel what t is. All that is the same in every table stays, so that no packet ever
+// finds it missing: a chain that goes and one that comes in its place are two to the kernel, and a packet can miss both.
+func (t *table) adopt(w writer, found map[string]int) {
+	have := &table{family: t.family, shares: map[int]bool{}, chains: map[string]bool{}}
+	for what := range found {
+		kind, name, _ := strings.Cut(what, " ")
+		if kind != "chain" {
+			continue
+		}
+		if n, err := strconv.Atoi(strings.TrimPrefix(name, sharePrefix)); err == nil {
+			have.shares[n] = true // node ports' is made with it
+		}
+		if strings.HasPrefix(name, stickyPrefix) || strings.HasPrefix(name, endPrefix) {
+			have.chains[name] = true
+		}
+	}
+	for _, name := range []string{mapEnds, mapNodeEnds, mapFronts, mapRefused, mapNodeFronts, mapNodeRefused} {
+		w.swap.Flush(&knftables.Map{Family: t.family, Table: tableName, Name: name})
+	}
+	for _, name := range []string{setMasq, setNodeMasq, setSelf, setAddrs, setPods} {
+		w.swap.Flush(&knftables.Set{Family: t.family, Table: tableName, Name: name})
+	}
+	w.update(have, t)
 }
 
 // remove takes a table away, whether it is there or not.
@@ -262,29 +316,44 @@ func remove(tx *knftables.Transaction, family knftables.Family) {
 	tx.Delete(&knftables.Table{Family: family, Name: tableName})
 }
 
-// writer writes operations on one table.
+// writer writes operations on one table, in up to three transactions. A packet sees the chains as they were when it came and
+// elements as they are when it looks, so that one which an element sends to a chain of the same transaction finds it empty: chains
+// come in a transaction of their own before it. They go in one behind it, because Linux before 6.2 does not see that an element
+// which goes at the same time does not need them any more.
 type writer struct {
-	tx     *knftables.Transaction
+	grow, swap, shrink *knftables.Transaction
+
 	family knftables.Family
 }
 
 func (w writer) hook(name string, kind knftables.BaseChainType, hook knftables.BaseChainHook, priority string) {
-	w.tx.Add(&knftables.Chain{
+	w.grow.Add(&knftables.Chain{
 		Family: w.family, Table: tableName, Name: name,
 		Type: &kind, Hook: &hook, Priority: knftables.PtrTo(knftables.BaseChainPriority(priority)),
 	})
 }
 
-func (w writer) chain(name string) {
-	w.tx.Add(&knftables.Chain{Family: w.family, Table: tableName, Name: name})
+func (w writer) chain(name string) *knftables.Chain {
+	return &knftables.Chain{Family: w.family, Table: tableName, Name: name}
 }
 
-func (w writer) rule(chain string, words ...any) {
-	w.tx.Add(&knftables.Rule{Family: w.family, Table: tableName, Chain: chain, Rule: knftables.Concat(words...)})
+// rule writes a rule of a new chain.
+func (w writer) rule(chain string, words ...any) { w.ruleIn(w.grow, chain, words...) }
+
+func (w writer) ruleIn(tx *knftables.Transaction, chain string, words ...any) {
+	tx.Add(&knftables.Rule{Family: w.family, Table: tableName, Chain: chain, Rule: knftables.Concat(words...)})
 }
 
 // skeleton is what each table has: all rules that there are for fronts without stickiness.
 func (w writer) skeleton() {
+	w.rules()
+	tx := knftables.NewFake("", "").NewTransaction() // for its text
+	writer{tx, tx, tx, w.family}.rules()
+	hash := sha256.Sum256([]byte(tx.String()))
+	w.grow.Add(w.chain(shapePrefix + hex.EncodeToString(hash[:8])))
+}
+
+func (w writer) rules() {
 	ip, addr := string(w.family), "ipv4_addr"
 	loopback, unreachable := "127.0.0.0/8", "icmp port-unreachable"
 	if w.family == knftables.IPv6Family {
@@ -298,7 +367,7 @@ func (w writer) skeleton() {
 
 	// typeof, because a random number has no type that one could name.
 	for _, m := range []struct{ name, at string }{{mapEnds, at}, {mapNodeEnds, nodeAt}} {
-		w.tx.Add(&knftables.Map{
+		w.grow.Add(&knftables.Map{
 			Family: w.family, Table: tableName, Name: m.name,
 			TypeOf: fmt.Sprintf("%s . numgen random mod %d : %s daddr . th dport", m.at, sharing, ip),
 		})
@@ -306,7 +375,7 @@ func (w writer) skeleton() {
 	for _, m := range []struct{ name, kind string }{
 		{mapFronts, front}, {mapRefused, front}, {mapNodeFronts, node}, {mapNodeRefused, node},
 	} {
-		w.tx.Add(&knftables.Map{Family: w.family, Table: tableName, Name: m.name, Type: m.kind + " : verdict"})
+		w.grow.Add(&knftables.Map{Family: w.family, Table: tableName, Name: m.name, Type: m.kind + " : verdict"})
 	}
 	for _, s := range []knftables.Set{
 		{Name: setMasq, Type: front}, {Name: setNodeMasq, Type: node},
@@ -314,11 +383,11 @@ func (w writer) skeleton() {
 		{Name: setPods, Type: addr, Flags: []knftables.SetFlag{knftables.IntervalFlag}},
 	} {
 		s.Family, s.Table = w.family, tableName
-		w.tx.Add(&s)
+		w.grow.Add(&s)
 	}
 
 	for _, chain := range []string{chainServices, chainRefused, chainReject, chainOutside} {
-		w.chain(chain)
+		w.grow.Add(w.chain(chain))
 	}
 	w.hook(chainEarlyIn, knftables.FilterType, knftables.PreroutingHook, "dstnat-10")
 	w.hook(chainEarlyOut, knftables.FilterType, knftables.OutputHook, "dstnat-10")
@@ -337,8 +406,12 @@ func (w writer) skeleton() {
 
 	w.rule(chainServices, at, "vmap", "@", mapFronts)
 	w.rule(chainServices, append(local, "vmap", "@", mapNodeFronts)...)
-	w.rule(chainPrerouting, "jump", chainServices)
-	w.rule(chainOutput, "jump", chainServices)
+	// Twice, because a packet that looks while elements change may have read from one how many ends there are before the change,
+	// and look for the last of them after it.
+	for range 2 {
+		w.rule(chainPrerouting, "jump", chainServices)
+		w.rule(chainOutput, "jump", chainServices)
+	}
 
 	// An end that has itself for a client would answer itself directly.
 	w.rule(chainPostrouting, "ct status dnat", ip, "saddr .", ip, "daddr", "@", setSelf, "masquerade fully-random")
@@ -407,9 +480,9 @@ func (f *front) elements(k key) []element {
 // shareChain is the chain that shares connections out among n ends.
 func shareChain(k key, n int) string {
 	if k.node() {
-		return "sk-node-share-" + strconv.Itoa(n)
+		return nodeSharePrefix + strconv.Itoa(n)
 	}
-	return "sk-share-" + strconv.Itoa(n)
+	return sharePrefix + strconv.Itoa(n)
 }
 
 func (w writer) share(n int) {
@@ -418,7 +491,7 @@ func (w writer) share(n int) {
 		{shareChain(key{addr: netip.IPv4Unspecified()}, n), ip + " daddr . ", mapEnds},
 		{shareChain(key{}, n), "", mapNodeEnds},
 	} {
-		w.chain(s.chain)
+		w.grow.Add(w.chain(s.chain))
 		w.rule(s.chain, "meta l4proto { tcp, udp, sctp } dnat", ip, "addr . port to", s.at+"meta l4proto . th dport . numgen random mod", n, "map", "@", s.ends)
 	}
 }
@@ -449,21 +522,31 @@ func (w writer) update(have, want *table) {
 			}
 		}
 	}
-	var later []func()
+	for _, name := range slices.Sorted(maps.Keys(have.chains)) {
+		if !want.chains[name] {
+			w.shrink.Flush(w.chain(name)) // an end's is named by its front's
+		}
+	}
 	for _, k := range changed(have, want) {
 		old, now := have.fronts[k], want.fronts[k]
-		later = append(later, w.sticky(k, old, now)...)
+		w.sticky(k, now, have.chains)
 		differ(old.elements(k), now.elements(k))
 	}
 	gone, come = append(gone, have.shared(want)...), append(come, want.shared(have)...)
 	for _, e := range gone {
-		w.tx.Delete(w.object(e))
+		w.swap.Delete(w.object(e))
 	}
 	for _, e := range come {
-		w.tx.Add(w.object(e))
+		w.swap.Add(w.object(e))
 	}
-	for _, f := range later {
-		f()
+	for _, name := range slices.Sorted(maps.Keys(have.chains)) {
+		if want.chains[name] {
+			continue
+		}
+		w.shrink.Delete(w.chain(name))
+		if strings.HasPrefix(name, endPrefix) {
+			w.shrink.Delete(&knftables.Set{Family: w.family, Table: tableName, Name: name})
+		}
 	}
 }
 
@@ -479,7 +562,7 @@ func set(all []element) map[element]bool {
 func (t *table) shared(other *table) []element {
 	var all []element
 	for a := range t.self {
-		if !other.self[a] {
+		if _, ok := other.self[a]; !ok {
 			all = append(all, element{setSelf, a.String() + " . " + a.String(), ""})
 		}
 	}
@@ -519,68 +602,48 @@ func changed(have, want *table) []key {
 // Sticky fronts have a chain each. First it looks whether the client has been with one of the ends, whose set remembers it
 // from its last connection on, and if not, draws one. An end's set goes with the end, and so what was remembered of it.
 
-func stickyChain(k key) string { return "sk-sticky-" + k.name() }
+func stickyChain(k key) string { return stickyPrefix + k.name() }
 
-// endChain is what leads to one end of a sticky front, and the name of the set of clients. How long it remembers is part of
-// it, because that cannot be changed.
+// endChain is what leads to one end of a sticky front, and the name of the set of clients. All that its rules say is part of
+// the name: for how long clients are remembered cannot be changed.
 func endChain(k key, f *front, e fleet.End) string {
-	return fmt.Sprintf("sk-client-%s-%s-%d-%d", k.name(), plain(e.Addr), e.Port, int(f.sticky.Seconds()))
+	return fmt.Sprintf("%s%s-%s-%d-%d", endPrefix, k.name(), plain(e.Addr), e.Port, int(f.sticky.Seconds()))
 }
 
-// sticky writes the chains of one front, if it is or was sticky, and returns what is to be written behind all else.
-func (w writer) sticky(k key, old, now *front) (later []func()) {
-	chains := func(f *front) map[string]fleet.End {
-		m := map[string]fleet.End{}
-		if f != nil && f.sticky > 0 {
-			for _, e := range f.slots {
-				m[endChain(k, f, e)] = e
-			}
-		}
-		return m
+// sticky writes the chains of one front, if it is sticky; have are those that there are.
+func (w writer) sticky(k key, f *front, have map[string]bool) {
+	if f == nil || f.sticky == 0 {
+		return
 	}
-	was, is := chains(old), chains(now)
-	top := stickyChain(k)
 	ip, addr := string(w.family), "ipv4_addr"
 	if w.family == knftables.IPv6Family {
 		addr = "ipv6_addr"
 	}
-	for _, name := range slices.Sorted(maps.Keys(is)) {
-		if _, ok := was[name]; ok {
+	top, in := stickyChain(k), w.grow
+	if have[top] {
+		in = w.swap
+		in.Flush(w.chain(top))
+	} else {
+		in.Add(w.chain(top))
+	}
+	var draw []string
+	for i, e := range f.slots {
+		name := endChain(k, f, e)
+		draw = append(draw, fmt.Sprintf("%d : goto %s", i, name))
+		if have[name] {
 			continue
 		}
-		w.tx.Add(&knftables.Set{
+		w.grow.Add(&knftables.Set{
 			Family: w.family, Table: tableName, Name: name, Type: addr,
-			Flags: []knftables.SetFlag{knftables.DynamicFlag, knftables.TimeoutFlag}, Timeout: &now.sticky,
+			Flags: []knftables.SetFlag{knftables.DynamicFlag, knftables.TimeoutFlag}, Timeout: &f.sticky,
 		})
-		w.chain(name)
+		w.grow.Add(w.chain(name))
 		w.rule(name, "update", "@", name, "{", ip, "saddr }")
-		w.rule(name, "meta l4proto", k.proto, "dnat to", netip.AddrPortFrom(is[name].Addr, is[name].Port))
+		w.rule(name, "meta l4proto", k.proto, "dnat to", netip.AddrPortFrom(e.Addr, e.Port))
 	}
-	if len(is) > 0 {
-		w.chain(top)
+	for _, e := range f.slots {
+		name := endChain(k, f, e)
+		w.ruleIn(in, top, ip, "saddr", "@", name, "goto", name)
 	}
-	if len(was) > 0 {
-		w.tx.Flush(&knftables.Chain{Family: w.family, Table: tableName, Name: top})
-	}
-	if len(is) > 0 {
-		var draw []string
-		for i, e := range now.slots {
-			name := endChain(k, now, e)
-			w.rule(top, ip, "saddr", "@", name, "goto", name)
-			draw = append(draw, fmt.Sprintf("%d : goto %s", i, name))
-		}
-		w.rule(top, "numgen random mod", len(draw), "vmap {", strings.Join(draw, " , "), "}")
-	} else if len(was) > 0 {
-		later = append(later, func() { w.tx.Delete(&knftables.Chain{Family: w.family, Table: tableName, Name: top}) })
-	}
-	for _, name := range slices.Sorted(maps.Keys(was)) {
-		if _, ok := is[name]; ok {
-			continue
-		}
-		later = append(later, func() {
-			w.tx.Delete(&knftables.Chain{Family: w.family, Table: tableName, Name: name})
-			w.tx.Delete(&knftables.Set{Family: w.family, Table: tableName, Name: name})
-		})
-	}
-	return later
+	w.ruleIn(in, top, "numgen random mod", len(draw), "vmap {", strings.Join(draw, " , "), "}")
 }
