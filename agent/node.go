@@ -62,6 +62,7 @@ type underWay struct {
 	goal   fleet.Goal
 	want   fleet.Hash
 	claim  fleet.ClaimID // whose volume is being removed; zero for a pod's chain
+	hooks  []string      // containers whose postStart hook is run
 	cancel context.CancelFunc
 }
 
@@ -227,13 +228,17 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 		w.Log.Warn("what containers use cannot be measured", "err", err)
 	}
 	desired := reconcile.WithClaims(*w.held.desired.Load(), assignment.Slots)
-	busy := make(map[string]bool, len(w.busy))
-	for uid := range w.busy {
+	busy, hooks := make(map[string]bool, len(w.busy)), map[string][]string{}
+	for uid, b := range w.busy {
 		busy[uid] = true
+		if len(b.hooks) > 0 {
+			hooks[uid] = b.hooks
+		}
 	}
 	return reconcile.NodeInput{
 		Node: w.Node, Assignment: assignment, Templates: w.templatesFor(assignment, desired), Desired: desired,
-		Host: w.seen, Health: w.probers.snapshot(), Usage: w.meter.used, Network: w.Network.settings(), DNS: w.Network.at(), Past: w.pasts.all, Busy: busy, Attempts: w.attempts, Now: time.Now(),
+		Host: w.seen, Health: w.probers.snapshot(), Usage: w.meter.used, Network: w.Network.settings(), DNS: w.Network.at(), Past: w.pasts.all, Busy: busy, Hooks: hooks,
+		Attempts: w.attempts, Now: time.Now(),
 	}, nil
 }
 
@@ -311,7 +316,13 @@ func (w *worker) begin(ctx context.Context, in reconcile.NodeInput, chain fleet.
 		w.Log.Warn("what a pod was before cannot be kept", "pod", chain.Pod.String(), "err", err)
 	}
 	chainCtx, cancel := context.WithCancel(ctx)
-	w.busy[chain.UID] = underWay{goal: chain.Goal, want: work.Slot.Want, claim: chain.Steps[0].Claim, cancel: cancel}
+	b := underWay{goal: chain.Goal, want: work.Slot.Want, claim: chain.Steps[0].Claim, cancel: cancel}
+	for _, s := range chain.Steps {
+		if s.Verb == fleet.Hook {
+			b.hooks = append(b.hooks, s.Container)
+		}
+	}
+	w.busy[chain.UID] = b
 	w.working.Store(chain.UID, struct{}{})
 	w.runner.Go(chainCtx, work)
 }

@@ -72,7 +72,7 @@ func (p *planner) pod(slot fleet.Slot) {
 		Slot: slot, Spec: PodOf(slot, p.in.Templates[slot.Want]), Observed: p.observed[slot.UID],
 		Health: p.in.Health, Volumes: p.in.Host.Volumes[slot.UID], Past: p.in.Past[slot.UID], Claims: p.in.Host.Claims, Config: pod.Config{Desired: p.in.Desired},
 		Attempts: p.in.Attempts[slot.UID], Taken: p.in.Host.Taken, Busy: p.in.Busy[slot.UID] || (slot.Counted && slot.Goal == fleet.Run),
-		Place: placeOf(p.in.Node), Now: p.in.Now,
+		Hooks: p.in.Hooks[slot.UID], Place: placeOf(p.in.Node), Now: p.in.Now,
 	}
 	if in.Observed == nil && in.Spec != nil && slot.Goal == fleet.Run {
 		in.Blocked = cmp.Or(p.blocked(slot, in.Spec), p.reclaiming(in.Spec))

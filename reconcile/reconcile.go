@@ -59,6 +59,7 @@ type NodeInput struct {
 	DNS        netip.AddrPort         // where this node's DNS listens, behind Network.DNS
 	Usage      map[string]fleet.Usage // by Podman's ID of the container: what it used of late
 	Busy       map[string]bool        // UIDs of pods with a chain under way
+	Hooks      map[string][]string    // of those, by UID: the containers whose postStart hook is a step of it
 	Attempts   map[string]pod.Tries   // by UID
 	Now        time.Time
 }

@@ -3,6 +3,7 @@ package pod_test
 import (
 	"fmt"
 	"strings"
+	"slices"
 	"testing"
 	"time"
 
@@ -196,4 +197,18 @@ func TestDrainOrder(t *testing.T) {
 			"stop all 30s last a, teardown, clean", running},
 		{"what is gone", of().drains(0), "clean", pending},
 	})
+}
+
+// TestHookUnderWay: a container has not started before its postStart hook has ended, and is nobody's to ask; others are.
+func TestHookUnderWay(t *testing.T) {
+	s := staged(t, corev1.RestartPolicyAlways, "", "web aux").box(fleet.Running).has("web", "i:1", fleet.Running).has("aux", "i:1", fleet.Running)
+	for _, hooks := range [][]string{{"web"}, nil} {
+		s.Busy, s.Hooks = hooks != nil, hooks
+		for _, c := range pod.Next(s.Input).Status.ContainerStatuses {
+			want := !slices.Contains(hooks, c.Name)
+			if c.Ready != want || *c.Started != want {
+				t.Errorf("hooks %v: %s is ready %v, started %v", hooks, c.Name, c.Ready, *c.Started)
+			}
+		}
+	}
 }

@@ -42,6 +42,7 @@ type Input struct {
 	Blocked  string             // why the pod may not start yet; empty when it may
 	Next     []corev1.Container // what a draining pod makes room for
 	Busy     bool               // a chain for it is running
+	Hooks    []string           // containers whose postStart hook is a step of that chain
 	Place    Place
 	Now      time.Time
 

@@ -2,6 +2,7 @@ package pod
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -113,9 +114,11 @@ func (in *Input) containerStatus(u unit, waiting corev1.ContainerStateWaiting) c
 	switch {
 	case now.Lives():
 		s.State.Running = &corev1.ContainerStateRunning{StartedAt: metav1.Time{Time: now.Started}}
-		*s.Started = started(u.Container, in.health(now))
+		// Until its hook has ended, a container has not started.
+		hooked := slices.Contains(in.Hooks, u.Name)
+		*s.Started = !hooked && started(u.Container, in.health(now))
 		// A frozen or ending process serves nobody, nor does one that its network went away from.
-		s.Ready = now.State == fleet.Running && sandboxOf(in.Observed) == alive && in.serves(u, now)
+		s.Ready = !hooked && now.State == fleet.Running && sandboxOf(in.Observed) == alive && in.serves(u, now)
 	case now.State == fleet.Exited && !explained:
 		s.State.Terminated = terminated(now)
 		s.Ready = u.role == initial && now.ExitCode == 0
