@@ -38,6 +38,9 @@ type HostNet struct {
 	Fronts []Front
 	// Pods are the addresses that pods have, which tell them from clients outside.
 	Pods []netip.Prefix
+	// Here are the addresses of the host's own pods, in no order. Connections to one that is no more are forgotten: who goes on
+	// with one is told at once, and another that has its numbers is not led to where nobody is.
+	Here []netip.Addr
 }
 
 // Verdict is what becomes of a connection to a front without ends.

@@ -43,8 +43,23 @@ func (p *planner) network(slots []fleet.Slot) {
 		slices.SortFunc(net.Fronts, fleet.FrontOrder)
 	}
 	if len(net.Fronts) > 0 {
+		net.Here = p.here()
 		p.plan.Net = net
 	}
+}
+
+// here are the addresses of the machine's pods.
+func (p *planner) here() []netip.Addr {
+	var all []netip.Addr
+	for i := range p.in.Host.Pods {
+		o := &p.in.Host.Pods[i]
+		for _, a := range o.IPs {
+			if o.Infra == fleet.Running && p.in.Network.Pods.Contains(a) { // others' are the machine's own
+				all = append(all, a)
+			}
+		}
+	}
+	return all
 }
 
 // drainFor is how long a pod that has left the rotation goes on before it is told to end: long enough for a client whose first

@@ -30,6 +30,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -52,10 +53,12 @@ type Net struct {
 	mu    sync.Mutex
 	known bool // have is what the kernel has
 	have  map[knftables.Family]*table
-	due   map[key]bool // fronts of UDP with flows still to forget
-	seen  uint32       // the generation in which all was well
-	sure  bool         // there is one
-	lost  bool         // rules were lost, and are not written yet
+	due   map[key]int         // fronts of UDP, and how often flows of theirs are still to be looked for
+	here  map[netip.Addr]bool // as it was wanted last; nil: not known
+	gone  map[netip.Addr]bool // what was here, with flows still to forget
+	seen  uint32              // the generation in which all was well
+	sure  bool                // there is one
+	lost  bool                // rules were lost, and are not written yet
 }
 
 // New looks whether this machine can, and changes nothing. The error is for people.
@@ -78,14 +81,14 @@ func New(log *slog.Logger) (*Net, error) {
 
 // kernel is what is asked of it past nft. They are fields for tests without one.
 type kernel struct {
-	forget     func(stale) error                                               // deletes UDP flows that go where they should not
+	forget     func(stale) error                                               // deletes flows that go where they should not
 	generation func() (uint32, error)                                          // how often the rules were changed by anybody
 	count      func(context.Context, knftables.Family) (map[string]int, error) // what is in a table
 }
 
 // with is a Net on any nftables.
 func with(log *slog.Logger, nft knftables.Interface, k kernel) *Net {
-	return &Net{log: log, nft: nft, kernel: k, due: map[key]bool{}}
+	return &Net{log: log, nft: nft, kernel: k, due: map[key]int{}, gone: map[netip.Addr]bool{}}
 }
 
 // Serve makes the machine's rules those of want; see host.Network.
@@ -152,10 +155,24 @@ func (n *Net) write(ctx context.Context, want fleet.HostNet, anew bool) error {
 	}
 	n.known, n.have, n.lost = true, next, false
 	for k := range due {
-		n.due[k] = true
+		n.due[k] = sweeps
 	}
+	here := make(map[netip.Addr]bool, len(want.Here))
+	for _, a := range want.Here {
+		here[ip(a)] = true
+	}
+	for a := range n.here {
+		if !here[a] {
+			n.gone[a] = true
+		}
+	}
+	n.here = here
 	return nil
 }
+
+// sweeps is how often flows of UDP that should go elsewhere are looked for: the kernel does not tell of one whose first packet was
+// led to its end just before the change, and is under way.
+const sweeps = 2
 
 // run runs transactions, those that do anything. After an error nothing is known of what is in the kernel.
 func (n *Net) run(ctx context.Context, steps []*knftables.Transaction) error {
@@ -187,15 +204,20 @@ func orEmpty(t *table) *table {
 	return t
 }
 
-// clear forgets the UDP flows of fronts that changed.
+// clear forgets the UDP flows of fronts that changed, and all to pods that are no more.
 func (n *Net) clear() error {
-	if len(n.due) == 0 {
+	if len(n.due)+len(n.gone) == 0 {
 		return nil
 	}
-	if err := n.forget(stale{due: n.due, have: n.have}); err != nil {
-		return fmt.Errorf("forget UDP flows of services: %w", err)
+	if err := n.forget(stale{due: n.due, gone: n.gone, have: n.have}); err != nil {
+		return fmt.Errorf("forget flows of services: %w", err)
 	}
-	n.due = map[key]bool{}
+	clear(n.gone)
+	for k := range n.due {
+		if n.due[k]--; n.due[k] == 0 {
+			delete(n.due, k)
+		}
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/knftables"
@@ -295,9 +296,10 @@ func TestForgettingIsRepeated(t *testing.T) {
 		t.Error("no error")
 	}
 	fail = false
-	must(t, n.Serve(t.Context(), want))
-	must(t, n.Serve(t.Context(), want))
-	if len(*forgot) != 2 || len((*forgot)[1].due) != 1 {
+	for range 4 {
+		must(t, n.Serve(t.Context(), want))
+	}
+	if len(*forgot) != 1+sweeps {
 		t.Errorf("asked for %v", *forgot)
 	}
 }
@@ -308,10 +310,10 @@ func TestStaleFlows(t *testing.T) {
 		have[f] = wanted(f, hostNet(aFront(udp, vip, 80, ends(1, 2)), aFront(udp, vip, 81, ends(1)), aFront(udp, vip6, 80, ends6(1)),
 			aFront(udp, netip.Addr{}, 30080, ends(1)), aFront(udp, machine, 30081, ends(2))), nil)
 	}
-	s := stale{have: have, local: map[netip.Addr]bool{machine: true}, due: map[key]bool{
-		{vip, "udp", 80}: true, {vip6, "udp", 80}: true, {proto: "udp", number: 30080}: true, {proto: "udp", number: 30081}: true,
-		{netip.MustParseAddr("10.96.0.99"), "udp", 80}: true,
-	}}
+	s := stale{have: have, local: map[netip.Addr]bool{machine: true}, due: map[key]int{
+		{vip, "udp", 80}: 1, {vip6, "udp", 80}: 1, {proto: "udp", number: 30080}: 1, {proto: "udp", number: 30081}: 1,
+		{netip.MustParseAddr("10.96.0.99"), "udp", 80}: 1,
+	}, gone: map[netip.Addr]bool{podAddr(9): true}}
 	for _, c := range []struct {
 		name string
 		to   string
@@ -330,11 +332,16 @@ func TestStaleFlows(t *testing.T) {
 		{"node port", "192.168.77.1:30080", "10.88.0.11:8080", false},
 		{"node port to an end that was", "192.168.77.1:30080", "10.88.0.12:8080", true},
 		{"that port of another machine", "192.168.77.2:30080", "192.168.77.2:30080", false},
+		{"to a pod that is no more", "10.96.0.10:81", "10.88.0.19:8080", true},
 		{"front before node port", "192.168.77.1:30081", "10.88.0.12:8080", false},
 	} {
 		to, from := netip.MustParseAddrPort(c.to), netip.MustParseAddrPort(c.from)
-		if got := s.has(flow{to: to, from: from}); got != c.want {
+		if got := s.has(flow{unix.IPPROTO_UDP, to, from}); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
+		}
+		// A connection lives on, whoever is the front's end now; but not with a pod that is no more.
+		if got := s.has(flow{unix.IPPROTO_TCP, to, from}); got != s.gone[from.Addr()] {
+			t.Errorf("%s, TCP: %v", c.name, got)
 		}
 	}
 }

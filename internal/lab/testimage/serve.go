@@ -38,8 +38,11 @@ import (
 //	/headers?path=P      the header of the last request for the path, Host included; 404 when there was none
 //	/exit?code=N         exits with N
 //
+//	/from                who asks, an address and a port
+//
 // Every request is a line on stdout. With TLS=1 it is HTTPS, with a certificate that nobody knows. $START_DELAY is how long it
-// does not listen at first.
+// does not listen at first. $DRAIN is how long requests under way are given at the end. A datagram to the same port is answered
+// with the host name and who sent it.
 func serve() error {
 	told := listen()
 	if ended, err := delay(told); ended || err != nil {
@@ -60,9 +63,43 @@ func serve() error {
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: newSite()}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }()
+	packets, err := new(net.ListenConfig).ListenPacket(context.Background(), "udp", ":"+port)
+	if err != nil {
+		return err
+	}
+	go answerPackets(packets)
+	drain, err := duration("DRAIN")
+	if err != nil {
+		return err
+	}
 	fmt.Println("serving on", port)
-	return wait(told, failed)
+	if err := wait(told, failed); err != nil || drain == 0 {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), drain)
+	defer cancel()
+	return server.Shutdown(ctx)
 }
+
+func answerPackets(packets net.PacketConn) {
+	host, _ := os.Hostname()
+	b := make([]byte, 1500)
+	for {
+		_, from, err := packets.ReadFrom(b)
+		if err != nil {
+			return
+		}
+		_, _ = fmt.Fprintf(writerTo{packets, from}, "host=%s from=%s\n", host, from)
+	}
+}
+
+// writerTo writes datagrams to one address.
+type writerTo struct {
+	net.PacketConn
+	to net.Addr
+}
+
+func (w writerTo) Write(b []byte) (int, error) { return w.WriteTo(b, w.to) }
 
 // delay waits for $START_DELAY; ended says that we were told to end before.
 func delay(told <-chan os.Signal) (ended bool, err error) {
@@ -108,6 +145,7 @@ func newSite() *site {
 		host, _ := os.Hostname()
 		fmt.Fprintf(w, "%s version=%s host=%s\n", os.Getenv("MESSAGE"), os.Getenv("VERSION"), host)
 	})
+	s.mux.HandleFunc("/from", func(w http.ResponseWriter, r *http.Request) { fmt.Fprintln(w, r.RemoteAddr) })
 	s.mux.HandleFunc("/env", func(w http.ResponseWriter, r *http.Request) { environ(w, r.URL.Query()["name"]) })
 	s.mux.HandleFunc("/id", func(w http.ResponseWriter, r *http.Request) { identity(w) })
 	s.found("/file", "path", show)
