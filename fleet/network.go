@@ -16,6 +16,14 @@ type NetworkSettings struct {
 	Addrs    []netip.Prefix // of ClusterIPs: one an IP family, the first is the default family
 	Domain   string         // below which Services and pods have their names
 	DNS      netip.Addr     // where pods ask for names
+	Pools    []AddressPool  // of addresses for Services of type LoadBalancer; the first that fits is taken from
+}
+
+// AddressPool is a set of addresses that clients outside reach the fleet by.
+type AddressPool struct {
+	Name       string
+	Addrs      []netip.Prefix
+	Namespaces []string // whose Services may have one; empty: all
 }
 
 // Exposure is what was given to a Service once and stays its own: for the life of the Service, whatever else of it changes.
@@ -25,6 +33,8 @@ type Exposure struct {
 	Addrs  []netip.Addr `json:"addrs,omitempty"` // ClusterIPs; empty for headless ones and ExternalName
 	// NodePorts are by protocol and port of the Service: "TCP/80".
 	NodePorts map[string]int32 `json:"nodePorts,omitempty"`
+	// Balancers are those of a Service of type LoadBalancer, one an IP family at most.
+	Balancers []netip.Addr `json:"balancers,omitempty"`
 }
 
 // PortKey is what NodePorts are found by.
@@ -41,6 +51,29 @@ type HostNet struct {
 	// Here are the addresses of the host's own pods, in no order. Connections to one that is no more are forgotten: who goes on
 	// with one is told at once, and another that has its numbers is not led to where nobody is.
 	Here []netip.Addr
+	// Addrs are those that the host itself has for Services, in order: neighbours are told that they are here.
+	Addrs []netip.Addr
+	// Fences are of the host's own pods, in the order of their addresses.
+	Fences []Fence
+}
+
+// Fence is what NetworkPolicies let begin to and from a pod. Its own host and itself it always reaches, and they it.
+type Fence struct {
+	Pod             netip.Addr
+	Ingress, Egress Gate
+}
+
+// Gate is one direction of a fence. The zero Gate is open.
+type Gate struct {
+	Closed bool // but for what Passes let through
+	Passes []Pass
+}
+
+// Pass lets connections through: to or from Peers, at ports from First to Last of Protocol.
+type Pass struct {
+	Peers       []netip.Prefix  // in order, none within another; nil: everybody
+	Protocol    corev1.Protocol // empty: all, at all ports
+	First, Last uint16          // 0 and 65535: all ports
 }
 
 // Verdict is what becomes of a connection to a front without ends.
@@ -64,8 +97,10 @@ type Front struct {
 	Sticky time.Duration
 	// Masquerade: the ends see a client that is no pod under the host's address, so that answers come back this way.
 	Masquerade bool
-	Verdict    Verdict
-	Ends       []End // in the order of their addresses, each once
+	// From are the clients that may come, in order; nil: all. The host itself may in any case.
+	From    []netip.Prefix
+	Verdict Verdict
+	Ends    []End // in the order of their addresses, each once
 }
 
 // End is where a Service's connections go.

@@ -10,7 +10,7 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
-// Allocate gives Services their addresses and node ports. What one was given stays its own as long as it is desired, and as
+// Allocate gives Services their addresses and node ports, and those of type LoadBalancer addresses of the pools. What one was given stays its own as long as it is desired, and as
 // long as it is not known whether it is. What a Service asks for by name it has, or nothing and a note: an address that is
 // outside of the ranges, reserved, or another's leaves it without any. All others are given what a hash of their name points
 // at, or the next that is free, so that a lost store gives nearly all of them what they had. Both are in the order of their
@@ -25,9 +25,16 @@ func Allocate(desired fleet.Desired, previous []fleet.Exposure, settings fleet.N
 			step(c)
 		}
 	}
+	b := &balancers{a, map[netip.Addr]fleet.ObjectID{}}
+	b.leave()
+	for _, step := range []func(*claim){b.keep, b.ask, b.choose} {
+		for _, c := range a.claims {
+			step(c)
+		}
+	}
 	next := a.left
 	for _, c := range a.claims {
-		if e := c.exposure(); len(e.Addrs)+len(e.NodePorts) > 0 {
+		if e := c.exposure(); len(e.Addrs)+len(e.NodePorts)+len(e.Balancers) > 0 {
 			next = append(next, e)
 		}
 	}
@@ -48,16 +55,17 @@ type allocation struct {
 
 // claim is what one Service needs.
 type claim struct {
-	id       fleet.ObjectID
-	source   fleet.SourceName
-	svc      *corev1.Service
-	before   fleet.Exposure
-	families []corev1.IPFamily // of which it needs an address, in order
-	asked    map[corev1.IPFamily]netip.Addr
-	settled  bool // it is not asked for anything that it did not have
-	refused  bool
-	addrs    map[corev1.IPFamily]netip.Addr
-	ports    map[string]int32
+	id        fleet.ObjectID
+	source    fleet.SourceName
+	svc       *corev1.Service
+	before    fleet.Exposure
+	families  []corev1.IPFamily // of which it needs an address, in order
+	asked     map[corev1.IPFamily]netip.Addr
+	settled   bool // it is not asked for anything that it did not have
+	refused   bool
+	addrs     map[corev1.IPFamily]netip.Addr
+	ports     map[string]int32
+	balancers []netip.Addr
 }
 
 func newAllocation(desired fleet.Desired, previous []fleet.Exposure, settings fleet.NetworkSettings) *allocation {
@@ -174,7 +182,7 @@ func (a *allocation) newAddresses(c *claim) {
 
 // exposure is what a Service was given.
 func (c *claim) exposure() fleet.Exposure {
-	e := fleet.Exposure{ID: c.id, Source: c.source}
+	e := fleet.Exposure{ID: c.id, Source: c.source, Balancers: c.balancers}
 	for _, f := range c.families {
 		if addr, ok := c.addrs[f]; ok && !c.refused {
 			e.Addrs = append(e.Addrs, addr)

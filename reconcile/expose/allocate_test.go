@@ -49,6 +49,7 @@ func TestAllocate(t *testing.T) {
 	// What a hash points at; that they stay what they are is the promise.
 	const a4, b4, a6 = "10.96.0.26", "10.96.0.139", "fd96::2:2244"
 	const outside = "is outside of the fleet's addresses for Services: ask for one of those, or for none"
+	const noPool = "a: no address is left for it in network.loadBalancerPools: until there is one it is reached at its node ports"
 	for _, test := range []struct {
 		name     string
 		ranges   string
@@ -60,7 +61,7 @@ func TestAllocate(t *testing.T) {
 		{"a new one", v4, []runtime.Object{service("a")}, nil, "a " + a4, ""},
 		{"a kept one", v4, []runtime.Object{service("a")}, []fleet.Exposure{given("a", "10.96.0.99")}, "a 10.96.0.99", ""},
 		{"the next free", v4, []runtime.Object{service("a"), service("z", ip(a4))}, nil, "a 10.96.0.27\nz " + a4, ""},
-		{"a new selector, type and ports", v4, []runtime.Object{service("a", balanced, byhand, ports(port("", 81, "1", "")))}, []fleet.Exposure{given("a", "10.96.0.99")}, "a 10.96.0.99 TCP/81=32752", ""},
+		{"a new selector, type and ports", v4, []runtime.Object{service("a", balanced, byhand, ports(port("", 81, "1", "")))}, []fleet.Exposure{given("a", "10.96.0.99")}, "a 10.96.0.99 TCP/81=32752", noPool},
 		{"deleted", v4, []runtime.Object{service("b")}, []fleet.Exposure{given("a", "10.96.0.99")}, "b " + b4, ""},
 		{"headless, alias", v4, []runtime.Object{service("a", headless), service("b", alias("x")), service("c", ip(corev1.ClusterIPNone))}, []fleet.Exposure{given("a", "10.96.0.99"), given("b", "10.96.0.98")}, "", ""},
 
@@ -123,8 +124,8 @@ func TestAllocate(t *testing.T) {
 		{"a node port outside", v4, []runtime.Object{service("a", asking(80))}, nil, "a " + a4, "a: node port 80 is outside of 30000 to 32767: ask for one of those, or for none"},
 		{"one of each protocol", v4, []runtime.Object{service("a", asking(30007)), service("b", asking(30007), func(s *corev1.Service) { s.Spec.Ports[0].Protocol = corev1.ProtocolUDP })}, nil,
 			"a " + a4 + " TCP/80=30007\nb " + b4 + " UDP/80=30007", ""},
-		{"a balancer without", v4, []runtime.Object{service("a", balanced, func(s *corev1.Service) { s.Spec.AllocateLoadBalancerNodePorts = new(bool) })}, nil, "a " + a4, ""},
-		{"a balancer that asks", v4, []runtime.Object{service("a", asking(30007), balanced, func(s *corev1.Service) { s.Spec.AllocateLoadBalancerNodePorts = new(bool) })}, nil, "a " + a4 + " TCP/80=30007", ""},
+		{"a balancer without", v4, []runtime.Object{service("a", balanced, func(s *corev1.Service) { s.Spec.AllocateLoadBalancerNodePorts = new(bool) })}, nil, "a " + a4, noPool},
+		{"a balancer that asks", v4, []runtime.Object{service("a", asking(30007), balanced, func(s *corev1.Service) { s.Spec.AllocateLoadBalancerNodePorts = new(bool) })}, nil, "a " + a4 + " TCP/80=30007", noPool},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			settings, desired := settings(strings.Fields(test.ranges)...), desiredOf(test.services...)

@@ -168,6 +168,9 @@ func frontText(f fleet.Front) string {
 		addr = f.Addr.String()
 	}
 	line := fmt.Sprintf("%s %s/%d", addr, f.Protocol, f.Number)
+	if f.From != nil {
+		line += fmt.Sprintf(" from %v", f.From)
+	}
 	if f.Masquerade {
 		line += " masquerade"
 	}

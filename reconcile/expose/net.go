@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -18,8 +19,6 @@ type NetInput struct {
 	Backends  []Backend
 	Node      fleet.NodeName // whose network it is
 	Pods      []netip.Prefix // of pods
-	// Balancers are the addresses of Services of type LoadBalancer.
-	Balancers map[fleet.ObjectID][]netip.Addr
 }
 
 // Net is what the network of one node should be: a front for each address and port at which a Service is reached, with the
@@ -47,13 +46,18 @@ func Net(in NetInput) (fleet.HostNet, []fleet.Note) {
 		}
 	}
 	for _, s := range services {
-		n.outside(s, in.Balancers[s.id])
+		n.outside(s)
 	}
 	slices.SortFunc(n.fronts, fleet.FrontOrder)
 	slices.SortFunc(n.notes, fleet.Note.Compare)
+	var held []netip.Addr
+	for _, s := range services {
+		held = append(held, s.exposure.Balancers...)
+	}
+	slices.SortFunc(held, netip.Addr.Compare)
 	pods := slices.Clone(in.Pods)
 	slices.SortFunc(pods, netip.Prefix.Compare)
-	return fleet.HostNet{Fronts: n.fronts, Pods: slices.Compact(pods)}, slices.Compact(n.notes)
+	return fleet.HostNet{Fronts: n.fronts, Pods: slices.Compact(pods), Addrs: slices.Compact(held)}, slices.Compact(n.notes)
 }
 
 // spot is what no two fronts have in common.
@@ -91,14 +95,13 @@ func (n *netting) inside(s *served, port int) {
 }
 
 // outside adds the fronts for clients outside: external addresses, those of a load balancer, and node ports.
-func (n *netting) outside(s *served, balancers []netip.Addr) {
+func (n *netting) outside(s *served) {
 	local := s.svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 	addrs := n.externals(s)
+	var from []netip.Prefix
 	if s.svc.Spec.Type == corev1.ServiceTypeLoadBalancer {
-		addrs = append(addrs, balancers...)
-		if len(s.svc.Spec.LoadBalancerSourceRanges) > 0 {
-			n.note(s.id, "loadBalancerSourceRanges are not enforced: everybody who reaches its address is let through")
-		}
+		addrs = append(addrs, s.exposure.Balancers...)
+		from = n.sources(s)
 	}
 	for i, p := range s.svc.Spec.Ports {
 		for _, a := range addrs {
@@ -108,6 +111,9 @@ func (n *netting) outside(s *served, balancers []netip.Addr) {
 			}
 			f := s.front(i, a, uint16(p.Port))
 			f.Masquerade = !local
+			if slices.Contains(s.exposure.Balancers, a) {
+				f.From = ofFamily(from, familyOf(a))
+			}
 			f.Ends, f.Verdict = s.ports[i].choose(local, familyOf(a))
 			n.add(f)
 		}
@@ -120,6 +126,31 @@ func (n *netting) outside(s *served, balancers []netip.Addr) {
 		f.Ends, f.Verdict = s.ports[i].choose(local, s.families()...)
 		n.add(f)
 	}
+}
+
+// sources are its loadBalancerSourceRanges; nil for none.
+func (n *netting) sources(s *served) []netip.Prefix {
+	var list []netip.Prefix
+	for _, text := range s.svc.Spec.LoadBalancerSourceRanges {
+		p, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			n.note(s.id, fmt.Sprintf("source range %q is none: nobody is let through by it", text))
+			continue
+		}
+		list = append(list, p.Masked())
+	}
+	if len(s.svc.Spec.LoadBalancerSourceRanges) > 0 && list == nil {
+		list = []netip.Prefix{} // none of them makes sense: that does not let everybody through
+	}
+	return outermost(list)
+}
+
+// ofFamily are the prefixes of an IP family; nil of nil alone.
+func ofFamily(list []netip.Prefix, f corev1.IPFamily) []netip.Prefix {
+	if list == nil {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(list), func(p netip.Prefix) bool { return familyOf(p.Addr()) != f })
 }
 
 // families are those that the Service has an address of.

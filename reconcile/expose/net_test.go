@@ -87,7 +87,13 @@ func TestFronts(t *testing.T) {
 		d := corev1.ServiceTrafficDistributionPreferSameNode
 		s.Spec.TrafficDistribution = &d
 	}
-	ranged := func(s *corev1.Service) { s.Spec.LoadBalancerSourceRanges = []string{"192.0.2.0/24"} }
+	ranged := func(ranges ...string) edit {
+		return func(s *corev1.Service) { s.Spec.LoadBalancerSourceRanges = ranges }
+	}
+	balancing := func(e fleet.Exposure) []fleet.Exposure {
+		e.Balancers = []netip.Addr{netip.MustParseAddr("198.51.100.1")}
+		return []fleet.Exposure{e}
+	}
 	pods := []expose.Pod{pod("p", "a", "10.0.0.1 fd00::1"), pod("q", "a", "10.0.0.2", on("b")), pod("r", "b", "10.0.0.3"), pod("s", "n", "10.0.0.8"), pod("t", "n", "10.0.0.9", on(""))}
 	one := []fleet.Exposure{given("a", "10.96.0.20")}
 	withPorts := func(e fleet.Exposure, key string, number int32) []fleet.Exposure {
@@ -124,10 +130,11 @@ func TestFronts(t *testing.T) {
 		{"external addresses", []*corev1.Service{service("a", externalIPs("192.0.2.1", "fd01::1", "x"))}, one,
 			"10.96.0.20 TCP/80 masquerade" + both + "\n192.0.2.1 TCP/80 masquerade" + both,
 			"a: external address \"x\" is none\na: nothing is served at fd01::1: the Service has no IPv6 address"},
-		{"a load balancer", []*corev1.Service{service("a", balanced, external(corev1.ServiceExternalTrafficPolicyLocal), externalIPs("198.51.100.1"))}, withPorts(given("a", "10.96.0.20"), "TCP/80", 30001),
+		{"a load balancer", []*corev1.Service{service("a", balanced, external(corev1.ServiceExternalTrafficPolicyLocal), externalIPs("198.51.100.1"))}, withPorts(balancing(one[0])[0], "TCP/80", 30001),
 			"* TCP/30001 10.0.0.1:8080\n10.96.0.20 TCP/80 masquerade" + both + "\n198.51.100.1 TCP/80 10.0.0.1:8080", ""},
-		{"its sources", []*corev1.Service{service("a", balanced, ranged)}, one, "10.96.0.20 TCP/80 masquerade" + both + "\n198.51.100.1 TCP/80 masquerade" + both,
-			"a: loadBalancerSourceRanges are not enforced: everybody who reaches its address is let through"},
+		{"its sources", []*corev1.Service{service("a", balanced, ranged("10.0.0.0/8", "10.1.0.0/16", "fd00::/8"))}, balancing(one[0]), "10.96.0.20 TCP/80 masquerade" + both + "\n198.51.100.1 TCP/80 from [10.0.0.0/8] masquerade" + both, ""},
+		{"sources that are none", []*corev1.Service{service("a", balanced, ranged("x"))}, balancing(one[0]), "10.96.0.20 TCP/80 masquerade" + both + "\n198.51.100.1 TCP/80 from [] masquerade" + both,
+			`a: source range "x" is none: nobody is let through by it`},
 		{"two with one", []*corev1.Service{service("b", externalIPs("192.0.2.1")), service("a", externalIPs("192.0.2.1", "192.0.2.1"))}, []fleet.Exposure{given("b", "10.96.0.21"), one[0]},
 			"10.96.0.20 TCP/80 masquerade" + both + "\n10.96.0.21 TCP/80 masquerade 10.0.0.3:8080\n192.0.2.1 TCP/80 masquerade" + both,
 			"b: 192.0.2.1 port 80 (TCP) is that of Service/default/a, and not of Service/default/b: give one of them another"},
@@ -139,7 +146,7 @@ func TestFronts(t *testing.T) {
 			"b: node port 30001 (TCP) is that of Service/default/a, and not of Service/default/b: give one of them another"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			in := expose.NetInput{Exposures: test.exposures, Balancers: map[fleet.ObjectID][]netip.Addr{id("a"): {netip.MustParseAddr("198.51.100.1")}}}
+			in := expose.NetInput{Exposures: test.exposures}
 			for _, s := range test.services {
 				in.Desired.Objects = append(in.Desired.Objects, desiredOf(s).Objects...)
 			}

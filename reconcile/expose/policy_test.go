@@ -188,6 +188,9 @@ func TestAllowed(t *testing.T) {
 				if got := expose.Allowed(test.policies, namespaces, test.from, test.to, test.port); got != test.want {
 					t.Errorf("allowed: %v", got)
 				}
+				if got := fenced(test.policies, namespaces, []expose.Peer{web, db, stranger}, test.from, test.to, test.port); got != test.want {
+					t.Errorf("let through by fences: %v", got)
+				}
 				for i, j := 0, len(test.policies)-1; i < j; i, j = i+1, j-1 {
 					test.policies[i], test.policies[j] = test.policies[j], test.policies[i]
 				}

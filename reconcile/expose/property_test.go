@@ -72,9 +72,11 @@ func shuffled[T any](t *rapid.T, list []T) []T {
 func TestNetAlways(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		d, pods := desiredOf(drawServices(t)...), drawPods(t)
-		exposures, _ := expose.Allocate(d, nil, settings("10.96.0.0/24", "fd96::/108"))
+		set := settings("10.96.0.0/24", "fd96::/108")
+		set.Pools = []fleet.AddressPool{{Addrs: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/31")}}}
+		exposures, _ := expose.Allocate(d, nil, set)
 		backends := expose.Backends(d, pods)
-		in := expose.NetInput{Desired: d, Exposures: exposures, Backends: backends, Node: "a", Balancers: map[fleet.ObjectID][]netip.Addr{id("a"): {netip.MustParseAddr("192.0.2.1")}}}
+		in := expose.NetInput{Desired: d, Exposures: exposures, Backends: backends, Node: "a"}
 		net, notes := expose.Net(in)
 		zone, variables := expose.ZoneOf(d, exposures, backends, "cluster.local"), expose.Variables(d, exposures, "default")
 

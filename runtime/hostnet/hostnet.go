@@ -56,6 +56,8 @@ type Net struct {
 	due   map[key]int         // fronts of UDP, and how often flows of theirs are still to be looked for
 	here  map[netip.Addr]bool // as it was wanted last; nil: not known
 	gone  map[netip.Addr]bool // what was here, with flows still to forget
+	held  []netip.Addr        // addresses that the machine has for Services
+	holds bool                // that is so
 	seen  uint32              // the generation in which all was well
 	sure  bool                // there is one
 	lost  bool                // rules were lost, and are not written yet
@@ -76,7 +78,7 @@ func New(log *slog.Logger) (*Net, error) {
 	if err := nft.Check(context.Background(), tx); err != nil {
 		return nil, fmt.Errorf("services need more of nftables than this kernel has (Linux 5.10 with NAT and connection tracking has it): %w", err)
 	}
-	return with(log, nft, kernel{forget, generation, count}), nil
+	return with(log, nft, kernel{forget, generation, count, hold}), nil
 }
 
 // kernel is what is asked of it past nft. They are fields for tests without one.
@@ -84,6 +86,7 @@ type kernel struct {
 	forget     func(stale) error                                               // deletes flows that go where they should not
 	generation func() (uint32, error)                                          // how often the rules were changed by anybody
 	count      func(context.Context, knftables.Family) (map[string]int, error) // what is in a table
+	hold       func(want []netip.Addr) error                                   // makes the machine have addresses for Services
 }
 
 // with is a Net on any nftables.
@@ -103,6 +106,13 @@ func (n *Net) Serve(ctx context.Context, want fleet.HostNet) error {
 	}
 	if err != nil {
 		return fmt.Errorf("write rules of services: %w", err)
+	}
+	if !n.holds || !slices.Equal(n.held, want.Addrs) {
+		n.holds = false
+		if err := n.hold(want.Addrs); err != nil {
+			return err
+		}
+		n.holds, n.held = true, slices.Clone(want.Addrs)
 	}
 	return n.clear()
 }

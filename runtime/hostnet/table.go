@@ -34,12 +34,16 @@ const (
 	setSelf        = "sk-self"         // address . the same address, of each end
 	setAddrs       = "sk-addrs"        // addresses of fronts
 	setPods        = "sk-pods"         // addresses of pods
+	mapGuarded     = "sk-guarded"      // address . protocol . port -> the gate that clients have to pass
+	mapIngress     = "sk-ingress"      // address of a pod -> the gate that who comes has to pass
+	mapEgress      = "sk-egress"       // address of a pod -> the gate that it has to pass itself
 
 	chainPrerouting  = "sk-prerouting"
 	chainOutput      = "sk-output"
 	chainPostrouting = "sk-postrouting"
 	chainEarlyIn     = "sk-early-in"
 	chainEarlyOut    = "sk-early-out"
+	chainForward     = "sk-forward"
 	chainServices    = "sk-services"
 	chainRefused     = "sk-verdict"
 	chainReject      = "sk-reject"
@@ -49,6 +53,7 @@ const (
 	nodeSharePrefix = "sk-node-share-"
 	stickyPrefix    = "sk-sticky-" // with a sticky front
 	endPrefix       = "sk-client-" // with one of its ends
+	gatePrefix      = "sk-gate-"   // with a hash of what it lets through
 	shapePrefix     = "sk-shape-"  // with a hash of all that is the same in every table; it is never gone to
 )
 
@@ -93,6 +98,7 @@ type front struct {
 	sticky  time.Duration
 	masq    bool
 	verdict fleet.Verdict // without ends
+	guard   *gate         // nil: everybody may come
 }
 
 // has says whether an end is one of the front's.
@@ -103,10 +109,12 @@ type table struct {
 	family knftables.Family
 	fronts map[key]*front
 	pods   []netip.Prefix
+	fences []element           // of pods, that lead to gates
 	self   map[netip.Addr]bool // of ends; false: of ends that went with the last change
 	addrs  map[netip.Addr]bool
 	shares map[int]bool    // the numbers of ends for which there is a chain
-	chains map[string]bool // of sticky fronts and their ends
+	gates  map[string]gate // by name
+	chains map[string]bool // of sticky fronts and their ends, and gates
 }
 
 // families are those that have a table, in the order in which they are written.
@@ -122,7 +130,7 @@ func familyOf(addr netip.Addr) knftables.Family {
 func ip(addr netip.Addr) netip.Addr { return addr.Unmap().WithZone("") }
 
 // empty says whether nothing is wanted at all.
-func empty(want fleet.HostNet) bool { return len(want.Fronts) == 0 && len(want.Pods) == 0 }
+func empty(want fleet.HostNet) bool { return len(want.Fronts)+len(want.Pods)+len(want.Fences) == 0 }
 
 // wanted is the table of one family that has what is wanted; nil if there should be none. What is the same as in have
 // is taken from there, and ends stay in the slots that they have in it.
@@ -130,7 +138,10 @@ func wanted(family knftables.Family, want fleet.HostNet, have *table) *table {
 	if empty(want) {
 		return nil
 	}
-	t := &table{family: family, fronts: make(map[key]*front, len(want.Fronts))}
+	t := &table{family: family, fronts: make(map[key]*front, len(want.Fronts)), gates: map[string]gate{}}
+	for i := range want.Fences {
+		t.fence(want.Fences[i])
+	}
 	for _, p := range want.Pods {
 		if p.IsValid() && familyOf(p.Addr()) == family {
 			t.pods = append(t.pods, p.Masked())
@@ -144,7 +155,7 @@ func wanted(family knftables.Family, want fleet.HostNet, have *table) *table {
 	if have != nil {
 		old = have.fronts
 	}
-	needed := len(t.pods) > 0
+	needed := len(t.pods)+len(t.fences) > 0
 	for i := range want.Fronts {
 		w := &want.Fronts[i]
 		k := key{number: w.Number, proto: protocol(w.Protocol)}
@@ -159,7 +170,11 @@ func wanted(family knftables.Family, want fleet.HostNet, have *table) *table {
 			continue // a node port of the other family
 		}
 		needed = needed || len(ends) > 0
-		t.fronts[k] = frontOf(w, ends, old[k])
+		f := frontOf(w, ends, old[k], guard(family, w))
+		if f.guard != nil {
+			t.gates[f.guard.name] = *f.guard
+		}
+		t.fronts[k] = f
 	}
 	if !needed && family != knftables.IPv4Family {
 		return nil // IPv4 has the table for node ports that nobody serves
@@ -174,7 +189,7 @@ func wanted(family knftables.Family, want fleet.HostNet, have *table) *table {
 // remember keeps the addresses of ends that go until the next change: a connection that was led to one of them in the moment of
 // the change has still to be known for one of the end to itself. An address too many does no harm.
 func (t *table) remember(have *table) {
-	same := len(changed(have, t)) == 0
+	same := len(changed(have, t)) == 0 && slices.Equal(have.fences, t.fences)
 	for a, used := range have.self {
 		if _, ok := t.self[a]; !ok && (used || same) {
 			t.self[a] = false
@@ -197,8 +212,8 @@ func endsOf(family knftables.Family, all []fleet.End) (ends []fleet.End, foreign
 	return ends, foreign
 }
 
-func frontOf(w *fleet.Front, ends []fleet.End, old *front) *front {
-	f := &front{masq: w.Masquerade && len(ends) > 0}
+func frontOf(w *fleet.Front, ends []fleet.End, old *front, guard *gate) *front {
+	f := &front{guard: guard, masq: w.Masquerade && len(ends) > 0}
 	if len(ends) == 0 {
 		f.verdict = w.Verdict
 		if f.verdict != fleet.Drop {
@@ -212,7 +227,7 @@ func frontOf(w *fleet.Front, ends []fleet.End, old *front) *front {
 		slots = old.slots
 	}
 	f.slots = place(slots, ends)
-	if old != nil && old.masq == f.masq && old.sticky == f.sticky && old.verdict == f.verdict && slices.Equal(old.slots, f.slots) {
+	if old != nil && old.masq == f.masq && old.sticky == f.sticky && old.verdict == f.verdict && old.guard.is(f.guard) && slices.Equal(old.slots, f.slots) {
 		return old
 	}
 	return f
@@ -248,6 +263,9 @@ func place(have, want []fleet.End) []fleet.End {
 
 func (t *table) derive() {
 	t.self, t.addrs, t.shares, t.chains = map[netip.Addr]bool{}, map[netip.Addr]bool{}, map[int]bool{}, map[string]bool{}
+	for name := range t.gates {
+		t.chains[name] = true
+	}
 	for n := 1; n <= ready; n++ {
 		t.shares[n] = true
 	}
@@ -297,11 +315,11 @@ func (t *table) adopt(w writer, found map[string]int) {
 		if n, err := strconv.Atoi(strings.TrimPrefix(name, sharePrefix)); err == nil {
 			have.shares[n] = true // node ports' is made with it
 		}
-		if strings.HasPrefix(name, stickyPrefix) || strings.HasPrefix(name, endPrefix) {
+		if strings.HasPrefix(name, stickyPrefix) || strings.HasPrefix(name, endPrefix) || strings.HasPrefix(name, gatePrefix) {
 			have.chains[name] = true
 		}
 	}
-	for _, name := range []string{mapEnds, mapNodeEnds, mapFronts, mapRefused, mapNodeFronts, mapNodeRefused} {
+	for _, name := range []string{mapEnds, mapNodeEnds, mapFronts, mapRefused, mapNodeFronts, mapNodeRefused, mapGuarded, mapIngress, mapEgress} {
 		w.swap.Flush(&knftables.Map{Family: t.family, Table: tableName, Name: name})
 	}
 	for _, name := range []string{setMasq, setNodeMasq, setSelf, setAddrs, setPods} {
@@ -373,7 +391,7 @@ func (w writer) rules() {
 		})
 	}
 	for _, m := range []struct{ name, kind string }{
-		{mapFronts, front}, {mapRefused, front}, {mapNodeFronts, node}, {mapNodeRefused, node},
+		{mapFronts, front}, {mapRefused, front}, {mapNodeFronts, node}, {mapNodeRefused, node}, {mapGuarded, front}, {mapIngress, addr}, {mapEgress, addr},
 	} {
 		w.grow.Add(&knftables.Map{Family: w.family, Table: tableName, Name: m.name, Type: m.kind + " : verdict"})
 	}
@@ -391,6 +409,7 @@ func (w writer) rules() {
 	}
 	w.hook(chainEarlyIn, knftables.FilterType, knftables.PreroutingHook, "dstnat-10")
 	w.hook(chainEarlyOut, knftables.FilterType, knftables.OutputHook, "dstnat-10")
+	w.hook(chainForward, knftables.FilterType, knftables.ForwardHook, "filter-5")
 	w.hook(chainPrerouting, knftables.NATType, knftables.PreroutingHook, "dstnat-5")
 	w.hook(chainOutput, knftables.NATType, knftables.OutputHook, "dstnat-5")
 	w.hook(chainPostrouting, knftables.NATType, knftables.PostroutingHook, "srcnat-5")
@@ -401,6 +420,7 @@ func (w writer) rules() {
 	local := []any{ip, "daddr !=", loopback, "fib daddr type local", nodeAt}
 	w.rule(chainRefused, append(local, "vmap", "@", mapNodeRefused)...)
 	// What goes on is let go on: only what begins is refused.
+	w.rule(chainEarlyIn, "ct state new", at, "vmap", "@", mapGuarded)
 	w.rule(chainEarlyIn, "ct state new jump", chainRefused)
 	w.rule(chainEarlyOut, "ct state new jump", chainRefused)
 
@@ -412,6 +432,12 @@ func (w writer) rules() {
 		w.rule(chainPrerouting, "jump", chainServices)
 		w.rule(chainOutput, "jump", chainServices)
 	}
+
+	// Behind destination NAT: ports are those of pods. What a pod and its own host say to each other does not come here.
+	w.rule(chainForward, "ct state established,related return")
+	w.rule(chainForward, ip, "saddr .", ip, "daddr", "@", setSelf, "return")
+	w.rule(chainForward, ip, "saddr vmap", "@", mapEgress)
+	w.rule(chainForward, ip, "daddr vmap", "@", mapIngress)
 
 	// An end that has itself for a client would answer itself directly.
 	w.rule(chainPostrouting, "ct status dnat", ip, "saddr .", ip, "daddr", "@", setSelf, "masquerade fully-random")
@@ -451,6 +477,10 @@ func (f *front) elements(k key) []element {
 	if f == nil {
 		return nil
 	}
+	var all []element
+	if f.guard != nil && !k.node() {
+		all = append(all, element{mapGuarded, strings.Join(k.words(), " . "), "jump " + f.guard.name})
+	}
 	ends, fronts, refused, masq := mapEnds, mapFronts, mapRefused, setMasq
 	if k.node() {
 		ends, fronts, refused, masq = mapNodeEnds, mapNodeFronts, mapNodeRefused, setNodeMasq
@@ -458,11 +488,10 @@ func (f *front) elements(k key) []element {
 	at := strings.Join(k.words(), " . ")
 	if len(f.slots) == 0 {
 		if f.verdict == fleet.Drop {
-			return []element{{refused, at, "drop"}}
+			return append(all, element{refused, at, "drop"})
 		}
-		return []element{{refused, at, "goto " + chainReject}}
+		return append(all, element{refused, at, "goto " + chainReject})
 	}
-	var all []element
 	if f.sticky > 0 {
 		all = append(all, element{fronts, at, "goto " + stickyChain(k)})
 	} else {
@@ -508,6 +537,12 @@ func (w writer) update(have, want *table) {
 		want.shares[n] = true // it may stay
 	}
 
+	for _, name := range slices.Sorted(maps.Keys(want.gates)) {
+		if !have.chains[name] {
+			w.gate(want.gates[name])
+		}
+	}
+
 	var gone, come []element
 	differ := func(old, now []element) {
 		o, n := set(old), set(now)
@@ -532,6 +567,7 @@ func (w writer) update(have, want *table) {
 		w.sticky(k, now, have.chains)
 		differ(old.elements(k), now.elements(k))
 	}
+	differ(have.fences, want.fences)
 	gone, come = append(gone, have.shared(want)...), append(come, want.shared(have)...)
 	for _, e := range gone {
 		w.swap.Delete(w.object(e))

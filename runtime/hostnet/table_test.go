@@ -26,6 +26,7 @@ func paper() (n *Net, nft *knftables.Fake, forgot *[]stale) {
 	n = with(slog.New(slog.DiscardHandler), nft, kernel{
 		forget:     func(s stale) error { *forgot = append(*forgot, s); return nil },
 		generation: func() (uint32, error) { return 0, nil },
+		hold:       func([]netip.Addr) error { return nil },
 		count: func(_ context.Context, family knftables.Family) (map[string]int, error) {
 			var text strings.Builder
 			for line := range strings.Lines(nft.Dump()) {
@@ -198,12 +199,23 @@ func TestHistoriesEndTheSame(t *testing.T) {
 		all := append(ends(1, 2, 3, 4), ends6(1, 2, 3)...)
 		f.Ends = rapid.SliceOfNDistinct(rapid.SampledFrom(all), 0, 5, rapid.ID).Draw(t, "ends")
 		slices.SortFunc(f.Ends, fleet.End.Compare)
+		f.From = rapid.SampledFrom([][]netip.Prefix{nil, nil, {}, pods, pods[:1]}).Draw(t, "from")
 		return f
+	})
+	gate := rapid.Custom(func(t *rapid.T) (g fleet.Gate) {
+		if g.Closed = rapid.Bool().Draw(t, "closed"); g.Closed {
+			g.Passes = rapid.SampledFrom([][]fleet.Pass{nil, {{Last: 65535}}, {{Peers: pods[:1], Protocol: tcp, First: 80, Last: 90}}}).Draw(t, "passes")
+		}
+		return g
+	})
+	fence := rapid.Custom(func(t *rapid.T) fleet.Fence {
+		return fleet.Fence{Pod: rapid.SampledFrom([]netip.Addr{podAddr(1), podAddr(2)}).Draw(t, "pod"), Ingress: gate.Draw(t, "ingress"), Egress: gate.Draw(t, "egress")}
 	})
 	spots := func(f fleet.Front) string { return fmt.Sprint(f.Addr, f.Protocol, f.Number) }
 	net := rapid.Custom(func(t *rapid.T) fleet.HostNet {
 		n := fleet.HostNet{Fronts: rapid.SliceOfNDistinct(front, 0, 5, spots).Draw(t, "fronts")}
 		slices.SortFunc(n.Fronts, fleet.FrontOrder)
+		n.Fences = rapid.SliceOfNDistinct(fence, 0, 2, func(f fleet.Fence) netip.Addr { return f.Pod }).Draw(t, "fences")
 		n.Pods = rapid.SliceOfNDistinct(rapid.SampledFrom(pods), 0, 2, rapid.ID).Draw(t, "pods")
 		return n
 	})

@@ -201,28 +201,40 @@ func answerAt(t testing.TB, ns, proto, addr string) {
 	must(t, err)
 }
 
-func dial(ns, proto string, to netip.AddrPort) (c net.Conn, err error) {
-	in(ns, func() { c, err = net.DialTimeout(proto, to.String(), time.Second) }) //nolint:noctx // it has a timeout
+func dial(ns, proto string, to netip.AddrPort) (net.Conn, error) {
+	return dialWithin(ns, proto, to, time.Second)
+}
+
+func dialWithin(ns, proto string, to netip.AddrPort, limit time.Duration) (c net.Conn, err error) {
+	in(ns, func() { c, err = net.DialTimeout(proto, to.String(), limit) }) //nolint:noctx // it has a timeout
 	return c, err
 }
 
 // ask is one connection from a namespace, or one datagram from a new port.
 func ask(ns, proto string, to netip.AddrPort) (pod, from string, err error) {
-	c, err := dial(ns, proto, to)
+	return askWithin(ns, proto, to, time.Second)
+}
+
+func askWithin(ns, proto string, to netip.AddrPort, limit time.Duration) (pod, from string, err error) {
+	c, err := dialWithin(ns, proto, to, limit)
 	if err != nil {
 		return "", "", err
 	}
 	defer c.Close()
-	return askOn(c, proto)
+	return askOnWithin(c, proto, limit)
 }
 
 func askOn(c net.Conn, proto string) (pod, from string, err error) {
+	return askOnWithin(c, proto, time.Second)
+}
+
+func askOnWithin(c net.Conn, proto string, limit time.Duration) (pod, from string, err error) {
 	must := func(e error) {
 		if err == nil {
 			err = e
 		}
 	}
-	must(c.SetDeadline(time.Now().Add(time.Second)))
+	must(c.SetDeadline(time.Now().Add(limit)))
 	if proto == "udp" {
 		_, e := c.Write([]byte("?"))
 		must(e)
