@@ -25,6 +25,9 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 		Node: a.Config.Node.Name, Version: a.Version, Podman: *a.podman.Load(), Epoch: in.Previous.Epoch,
 		Waiting: view.Waiting(), Workloads: view.Workloads(), Pods: view.Lines(),
 	}
+	if a.Network.settings().Services {
+		s.Services = view.ServiceLines()
+	}
 	for _, i := range view.Intents() {
 		s.Intents = append(s.Intents, api.Intent{Intent: i, Text: reconcile.IntentText(i)})
 	}

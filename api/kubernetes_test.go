@@ -15,6 +15,7 @@ import (
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -58,6 +59,8 @@ func oneOfEach() backend {
 		{fleet.KindLimitRange, &corev1.LimitRange{ObjectMeta: meta("x")}},
 		{fleet.KindPersistentVolumeClaim, &corev1.PersistentVolumeClaim{ObjectMeta: meta("x")}},
 		{fleet.KindDisruptionBudget, &policyv1.PodDisruptionBudget{ObjectMeta: meta("x"), Spec: policyv1.PodDisruptionBudgetSpec{Selector: selector}}},
+		{fleet.KindService, &corev1.Service{ObjectMeta: meta("x")}},
+		{fleet.KindNetworkPolicy, &networkingv1.NetworkPolicy{ObjectMeta: meta("x")}},
 		{fleet.KindQuota, &corev1.ResourceQuota{ObjectMeta: meta("x")}},
 		{fleet.KindSecret, &corev1.Secret{ObjectMeta: meta("x"), Data: map[string][]byte{"key": []byte("hidden")}}},
 		{fleet.KindStatefulSet, &appsv1.StatefulSet{ObjectMeta: meta("x"), Spec: appsv1.StatefulSetSpec{Replicas: &one, Template: template, Selector: selector}}},

@@ -26,6 +26,8 @@ const (
 	batch       = "/apis/batch/v1"
 	autoscaling = "/apis/autoscaling/v2"
 	policy      = "/apis/policy/v1"
+	discovery   = "/apis/discovery.k8s.io/v1"
+	networking  = "/apis/networking.k8s.io/v1"
 )
 
 var resources = []resource{
@@ -35,6 +37,9 @@ var resources = []resource{
 	{core, "persistentvolumeclaims", fleet.KindPersistentVolumeClaim, true, seen((*reconcile.View).Claims)},
 	{core, "configmaps", fleet.KindConfigMap, true, listConfigMaps},
 	{core, "secrets", fleet.KindSecret, true, listSecrets},
+	{core, "services", fleet.KindService, true, seen((*reconcile.View).Services)},
+	{discovery, "endpointslices", fleet.KindEndpointSlice, true, seen((*reconcile.View).EndpointSlices)},
+	{networking, "networkpolicies", fleet.KindNetworkPolicy, true, seen((*reconcile.View).NetworkPolicies)},
 	{core, "resourcequotas", fleet.KindQuota, true, seen((*reconcile.View).Quotas)},
 	{core, "limitranges", fleet.KindLimitRange, true, seen((*reconcile.View).LimitRanges)},
 	{apps, "deployments", fleet.KindDeployment, true, seen((*reconcile.View).Deployments)},

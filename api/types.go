@@ -30,9 +30,10 @@ type Status struct {
 	Sources   []SourceStatus       `json:"sources"`
 	Workloads []reconcile.Workload `json:"workloads"`
 	Pods      []reconcile.Line     `json:"pods"`
-	Intents   []Intent             `json:"intents,omitempty"` // what operators asked for that is in force and not in Git
-	Waiting   []fleet.Note         `json:"waiting,omitempty"` // what keeps it from being settled
-	Notes     []fleet.Note         `json:"notes,omitempty"`   // what else there is to know; what Intents say is not said again
+	Services  []reconcile.Service  `json:"services,omitempty"` // none where Services are not served
+	Intents   []Intent             `json:"intents,omitempty"`  // what operators asked for that is in force and not in Git
+	Waiting   []fleet.Note         `json:"waiting,omitempty"`  // what keeps it from being settled
+	Notes     []fleet.Note         `json:"notes,omitempty"`    // what else there is to know; what Intents say is not said again
 }
 
 // Intent is an operator's wish that is not in Git, and what it says in one sentence.

@@ -27,7 +27,8 @@ func (p *planner) network(slots []fleet.Slot) {
 	if !settings.Services {
 		return
 	}
-	backends := expose.Backends(p.in.Desired, p.backing(slots))
+	pods := backing(slots, p.in.Templates, p.statuses())
+	backends := expose.Backends(p.in.Desired, pods)
 	net, notes := expose.Net(expose.NetInput{
 		Desired: p.in.Desired, Exposures: p.in.Assignment.Exposures, Backends: backends, Node: p.in.Node.Name, Pods: []netip.Prefix{settings.Pods},
 	})
@@ -42,7 +43,8 @@ func (p *planner) network(slots []fleet.Slot) {
 		}
 		slices.SortFunc(net.Fronts, fleet.FrontOrder)
 	}
-	if len(net.Fronts) > 0 {
+	net.Fences = expose.FencesOf(p.in.Desired, pods, p.in.Node.Name)
+	if len(net.Fronts)+len(net.Fences) > 0 {
 		net.Here = p.here()
 		p.plan.Net = net
 	}
@@ -83,17 +85,22 @@ func (p *planner) drains(slot fleet.Slot, in pod.Input) time.Time {
 // dnsService stands for the cluster's DNS, which is no object of anybody's.
 var dnsService = fleet.ObjectID{Kind: fleet.KindService, Namespace: "kube-system", Name: "kube-dns"}
 
-// backing are the pods of this node that may stand behind Services.
-func (p *planner) backing(slots []fleet.Slot) []expose.Pod {
-	status := make(map[string]*corev1.PodStatus, len(p.plan.Report.Pods))
+// statuses are those of this node's pods, as it is about to report them, by UID.
+func (p *planner) statuses() map[string]*corev1.PodStatus {
+	m := make(map[string]*corev1.PodStatus, len(p.plan.Report.Pods))
 	for i := range p.plan.Report.Pods {
-		status[p.plan.Report.Pods[i].UID] = &p.plan.Report.Pods[i].Status
+		m[p.plan.Report.Pods[i].UID] = &p.plan.Report.Pods[i].Status
 	}
+	return m
+}
+
+// backing are the pods that may stand behind Services: those of which the status is known.
+func backing(slots []fleet.Slot, templates map[fleet.Hash]*corev1.PodTemplateSpec, status map[string]*corev1.PodStatus) []expose.Pod {
 	var pods []expose.Pod
 	for i := range slots {
 		s := &slots[i]
 		if is := status[s.UID]; is != nil {
-			pods = append(pods, expose.Pod{Slot: *s, Spec: PodOf(*s, p.in.Templates[s.Want]), Status: *is, Node: s.Node})
+			pods = append(pods, expose.Pod{Slot: *s, Spec: PodOf(*s, templates[s.Want]), Status: *is, Node: s.Node})
 		}
 	}
 	return pods

@@ -1,11 +1,17 @@
 package reconcile
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -78,5 +84,87 @@ func TestOutOfTheRotationBeforeTheEnd(t *testing.T) {
 				t.Error("it never goes")
 			}
 		})
+	}
+}
+
+// TestServicesAreShown: where Services are reached, who stands behind them, and why somebody does not.
+func TestServicesAreShown(t *testing.T) {
+	m := newMachine(t, deploymentOf("web", 2, "hello:1")).settle()
+	web := serviceOf("web", map[string]string{"app": "web"})
+	web.Value.(*corev1.Service).Spec.Type = corev1.ServiceTypeLoadBalancer
+	web.File = "web.yaml"
+	m.desired = desiredOf(append(m.desired.Objects, web)...)
+	network := serviceNetwork
+	network.Pools = []fleet.AddressPool{{Name: "home", Addrs: []netip.Prefix{netip.MustParsePrefix("192.168.1.9/32")}}}
+	for i := range m.host.Pods {
+		m.host.Pods[i].IPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 42, 0, byte(2 + i)})}
+	}
+	in := m.input()
+	in.Network = network
+	m.stored = Decide(in).Next
+	m.stored.Slots[1].Goal = fleet.Drain
+	gone := m.stored.Slots[1].Pod.Name
+	plan := Plan(NodeInput{
+		Node: alpha, Assignment: m.stored, Templates: m.templates, Desired: m.desired, Host: m.host, Now: m.now, Network: network, DNS: netip.MustParseAddrPort("10.42.0.1:10053"),
+	})
+	if !slices.Equal(plan.Net.Addrs, []netip.Addr{netip.MustParseAddr("192.168.1.9")}) || len(plan.Net.Here) != 2 {
+		t.Errorf("the machine has %v, its pods %v", plan.Net.Addrs, plan.Net.Here)
+	}
+	m.said = []fleet.NodeReport{plan.Report}
+	in = m.input()
+	in.Network, in.Templates = network, m.templates
+
+	v := NewView(in, nil) // as for status
+	line := v.ServiceLines()[0]
+	addr, number := m.stored.Exposures[0].Addrs[0], m.stored.Exposures[0].NodePorts["TCP/80"]
+	want := Service{
+		ID: web.ID, Source: "home", File: "web.yaml", Type: corev1.ServiceTypeLoadBalancer, Addrs: []netip.Addr{addr}, External: []string{"192.168.1.9"},
+		Ports: []string{fmt.Sprintf("80:%d/TCP", number)}, Ready: 1, Out: []string{"pod " + gone + " is being stopped"},
+		Endpoints: []Endpoint{
+			{Addr: netip.MustParseAddr("10.42.0.2"), Ports: []string{"8080/TCP"}, Pod: m.stored.Slots[0].Pod.Name, Node: "alpha", Ready: true},
+			{Addr: netip.MustParseAddr("10.42.0.3"), Ports: []string{"8080/TCP"}, Pod: gone, Node: "alpha"},
+		},
+	}
+	same := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	if d := cmp.Diff(want, line, same); d != "" {
+		t.Error(d)
+	}
+	svc := v.Services()[0]
+	if svc.Spec.ClusterIP != addr.String() || svc.Spec.Ports[0].NodePort != number || svc.Status.LoadBalancer.Ingress[0].IP != "192.168.1.9" || svc.UID == "" {
+		t.Errorf("%+v", svc)
+	}
+	slice := v.EndpointSlices()[0]
+	if len(slice.Endpoints) != 2 || !*slice.Endpoints[0].Conditions.Ready || *slice.Endpoints[1].Conditions.Ready || !*slice.Endpoints[1].Conditions.Terminating || *slice.Ports[0].Port != 8080 {
+		t.Errorf("%+v", slice)
+	}
+}
+
+// TestPoliciesFencePods: a policy is in the plan as soon as it is desired, for the pods that it selects, whether or not a Service is.
+func TestPoliciesFencePods(t *testing.T) {
+	m := newMachine(t, deploymentOf("web", 1, "hello:1"), deploymentOf("db", 1, "hello:2", func(d *appsv1.Deployment) {
+		d.Spec.Selector.MatchLabels = map[string]string{"app": "db"}
+		d.Spec.Template.Labels = map[string]string{"app": "db"}
+	})).settle()
+	policy := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "db"}, Spec: networkingv1.NetworkPolicySpec{
+		PodSelector: metav1.LabelSelector{MatchLabels: map[string]string{"app": "db"}},
+		Ingress:     []networkingv1.NetworkPolicyIngressRule{{From: []networkingv1.NetworkPolicyPeer{{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}}}}},
+	}}
+	addr := map[string]netip.Addr{}
+	for i := range m.host.Pods {
+		o := &m.host.Pods[i]
+		o.IPs = []netip.Addr{netip.AddrFrom4([4]byte{10, 42, 0, byte(2 + i)})}
+		addr[strings.Split(o.Pod.Name, "-")[0]] = o.IPs[0]
+	}
+	fences := func() []fleet.Fence {
+		return Plan(NodeInput{Node: alpha, Assignment: m.stored, Templates: m.templates, Desired: m.desired, Host: m.host, Now: m.now, Network: serviceNetwork}).Net.Fences
+	}
+	if got := fences(); got != nil {
+		t.Errorf("without a policy: %v", got)
+	}
+	m.desired = desiredOf(append(m.desired.Objects, fleet.Object{ID: fleet.ObjectID{Kind: fleet.KindNetworkPolicy, Namespace: "shop", Name: "db"}, Source: "home", Revision: "r1", Value: policy})...)
+	got := fences()
+	if len(got) != 1 || got[0].Pod != addr["db"] || !got[0].Ingress.Closed || got[0].Egress.Closed ||
+		len(got[0].Ingress.Passes) != 1 || !slices.Equal(got[0].Ingress.Passes[0].Peers, []netip.Prefix{netip.PrefixFrom(addr["web"], 32)}) {
+		t.Errorf("%+v", got)
 	}
 }

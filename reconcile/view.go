@@ -28,6 +28,7 @@ type View struct {
 	said      map[fleet.ObjectID]string   // the first that a node says of an object
 	noted     map[fleet.ObjectID][]string // what deciding says of an object, but for what operators asked for
 	waiting   *[]fleet.Note               // once it was asked for
+	services  *exposed                    // once it was asked for
 }
 
 // NewView makes a view. in.Previous is the assignment in force. templates may be nil when nothing is asked for that shows pod

@@ -86,8 +86,8 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 	}
 	log.Info("agent starts", "version", version, "node", c.Node.Name, "config", from, "dataDir", c.Node.DataDir,
 		"socket", c.Listen.Socket, "podman", c.Podman.Socket, "sources", len(c.Sources))
-	if len(c.Network.LoadBalancerPools) > 0 || !slices.Contains([]string{"auto", "none"}, c.Network.PodNetwork) {
-		log.Warn("network.podNetwork and network.loadBalancerPools have no effect in this version")
+	if !slices.Contains([]string{"auto", "none"}, c.Network.PodNetwork) {
+		log.Warn("network.podNetwork has no effect in this version")
 	}
 	if len(c.Sources) == 0 {
 		log.Warn("no source is configured: the agent looks after what was applied by hand, and nothing else")

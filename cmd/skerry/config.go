@@ -63,12 +63,18 @@ type policyConfig struct {
 }
 
 type networkConfig struct {
-	Services          string           `mapstructure:"services"`
-	PodNetwork        string           `mapstructure:"podNetwork"`
-	PodCIDR           string           `mapstructure:"podCIDR"`
-	ServiceCIDR       string           `mapstructure:"serviceCIDR"`
-	Domain            string           `mapstructure:"domain"`
-	LoadBalancerPools []map[string]any `mapstructure:"loadBalancerPools"`
+	Services          string       `mapstructure:"services"`
+	PodNetwork        string       `mapstructure:"podNetwork"`
+	PodCIDR           string       `mapstructure:"podCIDR"`
+	ServiceCIDR       string       `mapstructure:"serviceCIDR"`
+	Domain            string       `mapstructure:"domain"`
+	LoadBalancerPools []poolConfig `mapstructure:"loadBalancerPools"`
+}
+
+type poolConfig struct {
+	Name       string   `mapstructure:"name"`
+	CIDRs      []string `mapstructure:"cidrs"`
+	Namespaces []string `mapstructure:"namespaces"`
 }
 
 type sourceConfig struct {
@@ -218,6 +224,22 @@ func (c config) validate() error {
 		p, err := netip.ParsePrefix(cidr)
 		if err != nil || !p.Addr().Is4() || p.Bits() > nodeBits || p.Masked() != p {
 			fault("%s %q is no range of IPv4 addresses such as 10.42.0.0/16, of %d bits at most", key, cidr, nodeBits)
+		}
+	}
+	pools := map[string]bool{}
+	for i, p := range c.Network.LoadBalancerPools {
+		at := fmt.Sprintf("network.loadBalancerPools[%d]", i)
+		if p.Name == "" || pools[p.Name] {
+			fault("%s.name %q: each pool has a name of its own", at, p.Name)
+		}
+		pools[p.Name] = true
+		if len(p.CIDRs) == 0 {
+			fault("%s.cidrs is empty: which addresses are in it?", at)
+		}
+		for _, cidr := range p.CIDRs {
+			if r, err := netip.ParsePrefix(cidr); err != nil || !r.Addr().Is4() || r.Masked() != r {
+				fault("%s.cidrs %q is no range of IPv4 addresses such as 192.168.1.240/28, or 192.168.1.9/32 for a single one", at, cidr)
+			}
 		}
 	}
 	if messages := validation.IsDNS1123Subdomain(c.Network.Domain); len(messages) > 0 {

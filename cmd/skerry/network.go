@@ -40,6 +40,13 @@ func (n networkConfig) settings() fleet.NetworkSettings {
 	s := fleet.NetworkSettings{
 		Services: n.Services == servicesOn, Pods: netip.MustParsePrefix(n.PodCIDR), Addrs: []netip.Prefix{netip.MustParsePrefix(n.ServiceCIDR)}, Domain: n.Domain,
 	}
+	for _, p := range n.LoadBalancerPools {
+		pool := fleet.AddressPool{Name: p.Name, Namespaces: p.Namespaces}
+		for _, cidr := range p.CIDRs {
+			pool.Addrs = append(pool.Addrs, netip.MustParsePrefix(cidr))
+		}
+		s.Pools = append(s.Pools, pool)
+	}
 	s.DNS = s.Addrs[0].Masked().Addr()
 	for range dnsNumber {
 		s.DNS = s.DNS.Next()

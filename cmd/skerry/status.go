@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -64,6 +65,7 @@ func writeStatus(out io.Writer, s api.Status, wide bool, now time.Time) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", x.Name, dash(x.Revision.Short()), x.State, x.Objects, age(x.Checked, now), x.Title)
 	}
 	writeWorkloads(w, s.Workloads, now)
+	writeServices(w, s.Services, wide)
 	if len(s.Pods) > 0 {
 		head := "\nPOD\tREADY\tSTATUS\tRESTARTS\tAGE"
 		if wide {
@@ -92,7 +94,8 @@ func writeStatus(out io.Writer, s api.Status, wide bool, now time.Time) error {
 		}
 	}
 	notes := further(s.Notes, s.Waiting)
-	if len(s.Intents)+len(s.Waiting)+len(notes) > 0 {
+	anyOut := slices.ContainsFunc(s.Services, func(x reconcile.Service) bool { return len(x.Out) > 0 })
+	if len(s.Intents)+len(s.Waiting)+len(notes) > 0 || anyOut {
 		fmt.Fprintln(out)
 	}
 	for _, i := range s.Intents {
@@ -100,6 +103,11 @@ func writeStatus(out io.Writer, s api.Status, wide bool, now time.Time) error {
 	}
 	for _, n := range s.Waiting {
 		fmt.Fprintln(out, "Waiting:", line(n))
+	}
+	for _, x := range s.Services {
+		for _, why := range x.Out {
+			fmt.Fprintln(out, "Out:", line(fleet.Note{About: x.ID, Text: why}))
+		}
 	}
 	for _, n := range notes {
 		fmt.Fprintln(out, "Note:", line(n))
@@ -148,6 +156,35 @@ func writeWorkloads(w io.Writer, list []reconcile.Workload, now time.Time) {
 		}
 		return fmt.Sprintf("%s\t%s\t%s\t%d\t%d\t%d", schedule, age(x.Cron.Last, now), until(x.Cron.Next, now), x.Cron.Active, x.Cron.Succeeded, x.Cron.Failed)
 	})
+}
+
+// writeServices writes who is reached where, and who stands behind it. Wide names each end.
+func writeServices(w io.Writer, list []reconcile.Service, wide bool) {
+	if len(list) == 0 {
+		return
+	}
+	head := "\nSERVICE\tTYPE\tADDRESS\tEXTERNAL\tPORTS\tENDPOINTS\tFILE"
+	if wide {
+		head += "\tENDS"
+	}
+	fmt.Fprintln(w, head)
+	for _, s := range list {
+		var addrs, ends []string
+		for _, a := range s.Addrs {
+			addrs = append(addrs, a.String())
+		}
+		for _, e := range s.Endpoints {
+			if e.Ready {
+				ends = append(ends, cmp.Or(e.Pod, e.Addr.String()))
+			}
+		}
+		// Who is out may have no address, and so is no endpoint.
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d ready\t%s", s.ID, s.Type, dash(strings.Join(addrs, ",")), dash(strings.Join(s.External, ",")), dash(strings.Join(s.Ports, ",")), s.Ready, s.File)
+		if wide {
+			fmt.Fprintf(w, "\t%s", dash(strings.Join(ends, ",")))
+		}
+		fmt.Fprintln(w)
+	}
 }
 
 func dash(s string) string {

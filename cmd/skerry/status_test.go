@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,14 @@ func TestWriteStatus(t *testing.T) {
 			{ID: id("Job", "migrate"), Revision: "abcdef123", File: "db.yaml", Desired: 3, State: reconcile.StateProgressing, Job: &reconcile.JobCount{Active: 1, Succeeded: 2}},
 			{ID: id("StatefulSet", "db"), Revision: "abcdef123", File: "db.yaml", Desired: 1, Updated: 1, Ready: 1, Available: 1, State: reconcile.StateReady},
 		},
+		Services: []reconcile.Service{
+			{ID: id("Service", "db"), Type: reconcile.TypeHeadless, Ports: []string{"5432/TCP"}, File: "db.yaml", Out: []string{"pod db-0 is not ready"}},
+			{
+				ID: id("Service", "web"), Type: "LoadBalancer", Addrs: []netip.Addr{netip.MustParseAddr("10.43.0.9")}, External: []string{"192.168.1.240"},
+				Ports: []string{"80:30080/TCP", "443/TCP"}, File: "web.yaml", Ready: 2,
+				Endpoints: []reconcile.Endpoint{{Pod: "web-a", Ready: true}, {Addr: netip.MustParseAddr("10.0.0.7"), Ready: true}, {Pod: "web-c"}},
+			},
+		},
 		Intents: []api.Intent{{Intent: fleet.Intent{Object: id("Deployment", "web")}, Text: "not in Git: scale to 3, Git says 2 (by ada)"}},
 		Waiting: []fleet.Note{{About: id("Job", "migrate"), Text: "2 of 3 pods succeeded, 0 failed"}},
 	}
@@ -43,8 +52,13 @@ Job/shop/migrate  2/3        1       0       Progressing  abcdef1   db.yaml
 CRONJOB              SCHEDULE                 LAST  NEXT    ACTIVE  SUCCEEDED  FAILED  STATE   REVISION  FILE
 CronJob/shop/backup  5 4 * * * Europe/Berlin  9h    in 15h  0       3          1       Failed  abcdef1   backup.yaml
 
+SERVICE           TYPE          ADDRESS    EXTERNAL       PORTS                 ENDPOINTS  FILE
+Service/shop/db   Headless      -          -              5432/TCP              0 ready    db.yaml
+Service/shop/web  LoadBalancer  10.43.0.9  192.168.1.240  80:30080/TCP,443/TCP  2 ready    web.yaml
+
 Not in Git: Deployment/shop/web: scale to 3, Git says 2 (by ada)
 Waiting: Job/shop/migrate: 2 of 3 pods succeeded, 0 failed
+Out: Service/shop/db: pod db-0 is not ready
 `
 	var out strings.Builder
 	if err := writeStatus(&out, s, false, now); err != nil {
@@ -52,5 +66,12 @@ Waiting: Job/shop/migrate: 2 of 3 pods succeeded, 0 failed
 	}
 	if d := cmp.Diff(want, out.String()); d != "" {
 		t.Error(d)
+	}
+	out.Reset()
+	if err := writeStatus(&out, s, true, now); err != nil {
+		t.Fatal(err)
+	}
+	if want := "2 ready    web.yaml  web-a,10.0.0.7\n"; !strings.Contains(out.String(), want) {
+		t.Errorf("wide does not say who is ready:\n%s", out.String())
 	}
 }

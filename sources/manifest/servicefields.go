@@ -5,8 +5,7 @@ import (
 )
 
 const (
-	oneNode     = "has no effect: there is only one node, and no zones"
-	nodeAddress = "has no effect: a LoadBalancer has the addresses of its node"
+	oneNode = "has no effect: there is only one node, and no zones"
 )
 
 // serviceFields has every field of corev1.ServiceSpec. Paths are below the spec.
@@ -23,17 +22,17 @@ var serviceFields = fieldTable{
 	{path: "type"},
 	{path: "externalIPs"},
 	{path: "sessionAffinity"},
-	{path: "loadBalancerIP", treatment: noted, text: nodeAddress},
+	{path: "loadBalancerIP"},
 	{path: "loadBalancerSourceRanges"},
 	{path: "externalName"},
 	{path: "externalTrafficPolicy"},
-	{path: "healthCheckNodePort"},
+	{path: "healthCheckNodePort", treatment: noted, text: "has no effect yet: nobody answers there"},
 	{path: "publishNotReadyAddresses"},
 	{path: "sessionAffinityConfig.clientIP.timeoutSeconds"},
 	{path: "ipFamilies"}, // as far as the node has them
 	{path: "ipFamilyPolicy"},
-	{path: "allocateLoadBalancerNodePorts", treatment: noted, quiet: "true", text: "has no effect yet: a LoadBalancer gets node ports"},
-	{path: "loadBalancerClass", treatment: noted, text: "has no effect: there is only one kind of LoadBalancer here"},
+	{path: "allocateLoadBalancerNodePorts"},
+	{path: "loadBalancerClass"}, // another than ours is somebody else's to serve
 	{path: "internalTrafficPolicy"},
 	{path: "trafficDistribution", treatment: noted, text: oneNode},
 }
