@@ -130,6 +130,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 	if n := a.Network; n != nil && a.Act {
 		run(func(ctx context.Context) error { return n.Names.Serve(ctx, n.Packets, n.Listener) })
+		run(a.watchNetwork)
 	}
 	if a.Act {
 		run(a.lead)

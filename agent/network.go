@@ -21,15 +21,17 @@ type Network struct {
 	// Prepare makes the bridge and all its ports as Services need them; what is so already is left alone. It is no error that
 	// the machine has no link of it yet: Podman makes that with the first pod.
 	Prepare func(ctx context.Context) error
-	Names   Names
+	// Watch calls ring when somebody else may have changed rules or links, until ctx ends. nil: nothing tells.
+	Watch func(ctx context.Context, ring func()) error
+	Names Names
 	// DNSAt is where Names listens: with Packets and Listener, which the agent closes.
 	DNSAt    netip.AddrPort
 	Packets  net.PacketConn
 	Listener net.Listener
 }
 
-// checkEvery is how often is looked for rules that somebody else removed: it costs most where somebody else changes rules.
-const checkEvery = 15 * time.Second
+// serveAgain is when rules that could not be written are tried again.
+const serveAgain = 2 * time.Second
 
 // Names answers for the cluster's domain.
 type Names interface {
@@ -75,15 +77,12 @@ func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) error {
 	if err := n.Prepare(ctx); err != nil {
 		return err
 	}
-	if now := time.Now(); now.Sub(w.checked) > checkEvery {
-		w.checked = now
-		lost, err := n.Rules.Check(ctx)
-		if err != nil {
-			return err
-		}
-		if lost {
-			w.Log.Warn("somebody removed rules of Services: they are written anew")
-		}
+	lost, err := n.Rules.Check(ctx)
+	if err != nil {
+		return err
+	}
+	if lost {
+		w.Log.Warn("somebody removed rules of Services: they are written anew")
 	}
 	if err := n.Rules.Serve(ctx, plan.Net); err != nil {
 		return err
@@ -91,6 +90,17 @@ func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) error {
 	if !reflect.DeepEqual(w.zone, plan.Zone) {
 		w.zone = plan.Zone
 		n.Names.Set(plan.Zone)
+	}
+	return nil
+}
+
+// watchNetwork has passes made when somebody else changed rules or links. Without it they are found at the next pass.
+func (a *Agent) watchNetwork(ctx context.Context) error {
+	if a.Network.Watch == nil {
+		return nil
+	}
+	if err := a.Network.Watch(ctx, a.nodeBell.ring); err != nil && ctx.Err() == nil {
+		a.Log.Warn("changes that others make to rules and links are not told: they are found a little later", "err", err)
 	}
 	return nil
 }

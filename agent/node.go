@@ -46,7 +46,6 @@ type worker struct {
 	pasts    *pasts
 	meter    meter
 	zone     fleet.Zone // that DNS answers
-	checked  time.Time  // when rules of Services were looked for last
 	outcomes chan apply.Outcome
 	busy     map[string]underWay
 	attempts map[string]pod.Tries  // by UID
@@ -193,13 +192,16 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 		w.Log.Warn("what pods were before cannot be kept", "err", err)
 	}
 	w.cut(in)
+	chains := plan.Chains
 	if err := w.serve(ctx, plan); err != nil {
+		chains = reconcile.InRotation(in, chains)
+		plan.WakeAt = fleet.Earliest(plan.WakeAt, time.Now().Add(serveAgain))
 		w.Log.Error("the network of Services cannot be made as wanted", "err", err)
 		plan.Report.Notes = append(plan.Report.Notes, fleet.Note{
 			About: fleet.ObjectID{Kind: fleet.KindNode, Name: string(w.Node.Name)}, Text: "Services are not served as they should be: " + err.Error(),
 		})
 	}
-	for _, chain := range plan.Chains {
+	for _, chain := range chains {
 		if _, busy := w.busy[chain.UID]; !busy {
 			w.begin(ctx, in, chain)
 		}

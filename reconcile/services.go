@@ -82,6 +82,20 @@ func (p *planner) drains(slot fleet.Slot, in pod.Input) time.Time {
 	return time.Time{}
 }
 
+// rulesPatience is for how long a pod that is to go goes on when it cannot be taken out of the rotation.
+const rulesPatience = 30 * time.Second
+
+// InRotation are those of a plan's chains that may begin although the machine's rules could not be made those of the plan: a pod that
+// is to go, and may still be sent to, waits; but not for ever.
+func InRotation(in NodeInput, chains []fleet.Chain) []fleet.Chain {
+	waits := map[string]bool{}
+	for i := range in.Assignment.Slots {
+		s := &in.Assignment.Slots[i]
+		waits[s.UID] = s.Goal == fleet.Drain && in.Now.Before(s.Drained.Add(rulesPatience))
+	}
+	return slices.DeleteFunc(slices.Clone(chains), func(c fleet.Chain) bool { return waits[c.UID] })
+}
+
 // dnsService stands for the cluster's DNS, which is no object of anybody's.
 var dnsService = fleet.ObjectID{Kind: fleet.KindService, Namespace: "kube-system", Name: "kube-dns"}
 

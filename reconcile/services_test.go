@@ -168,3 +168,19 @@ func TestPoliciesFencePods(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestPodsWaitForRules: who cannot be taken out of the rotation is not told to end before patience is.
+func TestPodsWaitForRules(t *testing.T) {
+	in := NodeInput{Now: start, Assignment: fleet.Assignment{Slots: []fleet.Slot{
+		{Identity: fleet.Identity{UID: "runs"}, Goal: fleet.Run},
+		{Identity: fleet.Identity{UID: "goes"}, Goal: fleet.Drain, Drained: start.Add(-time.Second)},
+		{Identity: fleet.Identity{UID: "waited"}, Goal: fleet.Drain, Drained: start.Add(-rulesPatience)},
+	}}}
+	var got []string
+	for _, c := range InRotation(in, []fleet.Chain{{UID: "runs"}, {UID: "goes"}, {UID: "waited"}, {UID: "unknown"}}) {
+		got = append(got, c.UID)
+	}
+	if !slices.Equal(got, []string{"runs", "waited", "unknown"}) {
+		t.Error(got)
+	}
+}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/skerry-dev/skerry/agent"
@@ -77,7 +78,14 @@ func (c config) network(ctx context.Context, machine host.Bridges, log *slog.Log
 		Settings: settings, Bridge: bridge, Rules: rules, DNSAt: at,
 		Prepare: func(ctx context.Context) error {
 			return errors.Join(machine.EnsureBridge(ctx, bridge), prepare(bridge.Interface, settings.Addrs))
-		}, Names: dns.New(dns.Config{Log: log}), Packets: packets, Listener: listener,
+		},
+		Watch: func(ctx context.Context, ring func()) error {
+			group, ctx := errgroup.WithContext(ctx)
+			group.Go(func() error { return rules.Watch(ctx, ring) })
+			group.Go(func() error { return hostnet.WatchPorts(ctx, bridge.Interface, ring) })
+			return group.Wait()
+		},
+		Names: dns.New(dns.Config{Log: log}), Packets: packets, Listener: listener,
 	}, nil
 }
 

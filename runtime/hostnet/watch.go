@@ -1,0 +1,124 @@
+package hostnet
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Messages about nftables, as the kernel numbers them, and attributes in them.
+const (
+	newGeneration  = 15 // NFT_MSG_NEWGEN: the end of a transaction
+	generationID   = 1  // NFTA_GEN_ID
+	tableOfMessage = 1  // NFTA_TABLE_NAME, NFTA_CHAIN_TABLE, NFTA_RULE_TABLE, NFTA_SET_TABLE, NFTA_SET_ELEM_LIST_TABLE
+)
+
+// Watch calls ring whenever somebody other than Serve has changed our tables, so that Check has something to say, until ctx ends. It
+// blocks. What others do to their own tables does not ring, and Check need not look for it.
+func (n *Net) Watch(ctx context.Context, ring func()) error {
+	socket, err := nl.Subscribe(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES)
+	if err != nil {
+		return fmt.Errorf("watch the kernel's rules: %w", err)
+	}
+	defer context.AfterFunc(ctx, socket.Close)()
+	ours := false // a message of the present transaction was about one of our tables
+	for {
+		messages, _, err := socket.Receive()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.ENOBUFS): // too many at once: some were lost
+			ours = true
+			n.unsure()
+			ring()
+			continue
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return fmt.Errorf("watch the kernel's rules: %w", err)
+		}
+		for _, m := range messages {
+			attrs := attributes(after(m.Data, nl.SizeofNfgenmsg))
+			if m.Header.Type&0xff != newGeneration {
+				ours = ours || string(terminated(attrs[tableOfMessage])) == tableName
+				continue
+			}
+			if id := attrs[generationID]; len(id) == 4 && n.foreign(binary.BigEndian.Uint32(id), ours) {
+				ring()
+			}
+			ours = false
+		}
+	}
+}
+
+func after(b []byte, n int) []byte { return b[min(n, len(b)):] }
+
+// terminated is a string of C.
+func terminated(b []byte) []byte {
+	if len(b) > 0 && b[len(b)-1] == 0 {
+		return b[:len(b)-1]
+	}
+	return b
+}
+
+// foreign reports whether a transaction that ended in a generation was somebody else's, and about our tables.
+func (n *Net) foreign(id uint32, ours bool) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.sure && int32(id-n.seen) <= 0:
+		return false // written or looked at since
+	case ours:
+		n.sure = false
+		return true
+	case n.sure && id == n.seen+1:
+		n.seen = id
+	}
+	return false
+}
+
+// unsure has the next Check look.
+func (n *Net) unsure() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.sure = false
+}
+
+// WatchPorts calls ring whenever a link becomes a port of a bridge, until ctx ends: it has to be prepared, which does not ring again. It
+// blocks.
+func WatchPorts(ctx context.Context, bridge string, ring func()) error {
+	updates := make(chan netlink.LinkUpdate, 64)
+	ports := map[int]bool{} // those that were told of
+	var lost error
+	done := make(chan struct{})
+	defer close(done)
+	err := netlink.LinkSubscribeWithOptions(updates, done, netlink.LinkSubscribeOptions{ErrorCallback: func(err error) { lost = err }})
+	if err != nil {
+		return fmt.Errorf("watch links: %w", err)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case u, ok := <-updates:
+			if !ok {
+				return fmt.Errorf("watch links: %w", lost)
+			}
+			link, master := u.Attrs().Index, u.Attrs().MasterIndex
+			if u.Header.Type != syscall.RTM_NEWLINK || master == 0 {
+				delete(ports, link)
+				continue
+			}
+			if m, err := netlink.LinkByIndex(master); err == nil && m.Attrs().Name == bridge && !ports[link] {
+				ports[link] = true
+				ring()
+			}
+		}
+	}
+}
