@@ -114,6 +114,9 @@ func TestServices(t *testing.T) {
 		w.write("web.yaml", service(w.image, "9", 3))
 		w.commit("scale up")
 		w.must("sync", "--wait", "60s")
+		if out := w.must("status"); !strings.Contains(out, "Service/default/web     NodePort   10.43.7.7  -         80:30080/TCP,80:30080/UDP  3 ready    web.yaml") {
+			t.Errorf("status:\n%s", out)
+		}
 		asked, failed := stop()
 		t.Logf("%d asked, %d failed", asked, failed)
 		if failed > 0 || asked < 20_000 {
@@ -143,8 +146,25 @@ func TestServices(t *testing.T) {
 			t.Errorf("left: %s, %v", out, err)
 		}
 	})
+	w.scene("network remove takes away the rest", func(t *testing.T) {
+		if _, errOut, code := w.run("network", "remove"); code != 2 || !strings.Contains(errOut, "the agent runs") {
+			t.Errorf("while the agent runs: %d, %s", code, errOut)
+		}
+		w.stop()
+		for range 2 { // with nothing left, too
+			w.must("network", "remove")
+		}
+		if got := w.podman.CLI(t, "network", "ls", "--format={{.Name}}"); strings.Contains(got, "skerry") {
+			t.Errorf("Podman has still\n%s", got)
+		}
+		for _, args := range [][]string{{"ip", "link", "show"}, {"ip", "route", "show", "table", "all"}, {"nft", "list", "tables"}} {
+			out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput()
+			if err != nil || strings.Contains(string(out), "skerry") || strings.Contains(string(out), "10.43.") {
+				t.Errorf("%v: %v\n%s", args, err, out)
+			}
+		}
+	})
 }
-
 
 // callersOf ask the Service of these tests in all ways: from the machine, and from a pod.
 func callersOf(pod int) []caller {
