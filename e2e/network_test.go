@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +25,7 @@ import (
 
 	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // servicesOn is what these tests add to the agent's configuration.
@@ -116,8 +118,11 @@ func askOf(process int, address, path string) (string, error) {
 }
 
 func askWithin(process int, address, path string, limit time.Duration) (string, error) {
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: caller{process: process}.dial}
-	client := &http.Client{Timeout: limit, Transport: transport}
+	return askBy(caller{process: process}.dial, address, path, limit)
+}
+
+func askBy(dial func(ctx context.Context, network, address string) (net.Conn, error), address, path string, limit time.Duration) (string, error) {
+	client := &http.Client{Timeout: limit, Transport: &http.Transport{DisableKeepAlives: true, DialContext: dial}}
 	response, err := client.Get("http://" + address + path) //nolint:noctx // it has a timeout
 	if err != nil {
 		return "", err
@@ -662,6 +667,15 @@ func (w *world) outside() (process int) {
 	return cmd.Process.Pid
 }
 
+// neighbours is what pods think where the others are.
+func (w *world) neighbours() string {
+	var b strings.Builder
+	for name, p := range w.pods() {
+		fmt.Fprintf(&b, "%s, %s:\n%s", name, p.Status.PodIP, w.sh(fmt.Sprintf("nsenter --net --target %d ip neigh", w.podPid(name))))
+	}
+	return b.String()
+}
+
 // askUDP sends one datagram after the other until one is answered.
 func askUDP(c caller, address string) (string, error) {
 	conn, err := c.dial(context.Background(), "udp", address)
@@ -705,7 +719,9 @@ func (w *world) reachEachOther(t *testing.T) {
 // the links of its containers anew. The switch bridge-nf-call-iptables is off, so that it depends on ports' being isolated that pods
 // reach one another; in the other tests it is on.
 func TestFlushedRules(t *testing.T) {
-	const limit = 20 * time.Second
+	// By chance the agent looks at the machine just then, which it does every 30 s in any case. The second limit leaves room for
+	// pods' memory of where the others are, which is a second at least.
+	const limit, reloadLimit = 20 * time.Second, 5 * time.Second
 	w := newWorld(t)
 	if _, err := os.Stat("/proc/sys/net/bridge"); err == nil {
 		w.setting("bridge/bridge-nf-call-iptables", "0")
@@ -722,9 +738,6 @@ func TestFlushedRules(t *testing.T) {
 		rules := w.monitorRules()
 		began := time.Now()
 		w.command("nft", "flush", "ruleset")
-		if body, err := askOf(0, "10.43.7.7:80", "/"); err == nil && time.Since(began) < time.Second {
-			t.Logf("answered at once: %s", body) // the rules were back already
-		}
 		back := rules.until(limit, "add element ip skerry sk-fronts", "10.43.7.7 . tcp . 80")
 		t.Logf("rules were back after %s", back.at.Sub(began))
 		if got := hostOf(t, 0, "10.43.7.7:80"); !strings.HasPrefix(got, "web-") {
@@ -737,7 +750,7 @@ func TestFlushedRules(t *testing.T) {
 		w.podman.CLI(t, "network", "reload", "--all")
 		t.Logf("it took %s", time.Since(began))
 		began = time.Now()
-		w.untilReach(t, limit)
+		w.untilReach(t, reloadLimit)
 		t.Logf("pods reached each other %s after it", time.Since(began))
 		w.reachEachOther(t)
 	})
@@ -766,7 +779,105 @@ func (w *world) untilReach(t *testing.T, limit time.Duration) {
 			return
 		}
 		if time.Since(began) > limit {
-			t.Fatalf("after %s pods do not reach each other: %s\n%s", limit, strings.Join(missing, "; "), w.sh("bridge -d link; nft list ruleset; ip neigh"))
+			t.Fatalf("after %s pods do not reach each other: %s\n%s", limit, strings.Join(missing, "; "), w.sh("bridge -d link; ip neigh; ip route")+w.neighbours())
 		}
+	}
+}
+
+// TestPodsTalkAtOnce: a pod that talks to another as soon as its process runs is not cut off from it later, when its port on the
+// bridge is made ready for Services. The switch bridge-nf-call-iptables is off, as on machines without Docker and the like.
+func TestPodsTalkAtOnce(t *testing.T) {
+	w := newWorld(t)
+	if _, err := os.Stat("/proc/sys/net/bridge"); err == nil {
+		w.setting("bridge/bridge-nf-call-iptables", "0")
+	}
+	w.config(servicesOn)
+	w.write("web.yaml", service(w.image, "one", 2))
+	w.commit("web")
+	w.start()
+	w.must("sync", "--wait", "60s")
+	peer := w.webs()[0].Status.PodIP + ":8080"
+	for name, to := range map[string]string{"direct": peer, "service": "10.43.7.7:80"} {
+		w.scene(name, func(t *testing.T) {
+			made, begun := w.nextNetns(), w.fifo(name)
+			w.pod(name, `
+  terminationGracePeriodSeconds: 5
+  containers:
+  - {name: main, THIS, args: [seq, append /host/`+name+` begun, serve], readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}}`)
+			w.commit(name)
+			w.must("sync")
+			dial := dialIn(made())
+			begun.line() // its process runs, and might do what we do now
+			var first time.Time // when it was answered first
+			asked := 0
+			pace := time.NewTicker(callEvery)
+			defer pace.Stop()
+			for began := time.Now(); first.IsZero() || time.Since(first) < 3*time.Second; <-pace.C {
+				_, err := askBy(dial, to, "/", 500*time.Millisecond)
+				switch {
+				case err == nil:
+					asked++
+					if first.IsZero() {
+						first = time.Now()
+						t.Logf("answered for the first time %s after it was made", first.Sub(began))
+					}
+				case first.IsZero() && time.Since(began) < long: // it has no address yet
+				case first.IsZero():
+					t.Fatal(err)
+				default:
+					t.Fatalf("cut off from %s %s after it was answered for the first time, and for the %dth time last: %v\n%s", to, time.Since(first), asked, err,
+						w.sh("bridge -d link; ip neigh")+w.neighbours())
+				}
+			}
+			t.Logf("%d asked", asked)
+		})
+	}
+}
+
+// nextNetns returns a function that waits for the next network namespace that Podman makes, and says where it is.
+func (w *world) nextNetns() func() string {
+	w.t.Helper()
+	const dir = "/run/netns"
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
+	if err == nil {
+		w.t.Cleanup(func() { unix.Close(fd) })
+		_, err = unix.InotifyAddWatch(fd, dir, unix.IN_CREATE)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return func() string {
+		w.t.Helper()
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(long.Milliseconds())); n != 1 {
+			w.t.Fatalf("no namespace was made: %v", err)
+		}
+		b := make([]byte, 4096)
+		n, err := unix.Read(fd, b)
+		if err != nil || n <= unix.SizeofInotifyEvent {
+			w.t.Fatalf("inotify: %d bytes, %v", n, err)
+		}
+		name, _, _ := strings.Cut(string(b[unix.SizeofInotifyEvent:n]), "\x00")
+		return filepath.Join(dir, name)
+	}
+}
+
+// dialIn dials in a network namespace.
+func dialIn(path string) func(ctx context.Context, network, address string) (net.Conn, error) {
+	return func(ctx context.Context, network, address string) (conn net.Conn, err error) {
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+			var ns *os.File
+			if ns, err = os.Open(path); err != nil {
+				return
+			}
+			defer ns.Close()
+			if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err == nil {
+				conn, err = new(net.Dialer).DialContext(ctx, network, address)
+			}
+		}()
+		<-done
+		return conn, err
 	}
 }
