@@ -719,8 +719,7 @@ func (w *world) reachEachOther(t *testing.T) {
 // the links of its containers anew. The switch bridge-nf-call-iptables is off, so that it depends on ports' being isolated that pods
 // reach one another; in the other tests it is on.
 func TestFlushedRules(t *testing.T) {
-	// By chance the agent looks at the machine just then, which it does every 30 s in any case. The second limit leaves room for
-	// pods' memory of where the others are, which is a second at least.
+	// The second one leaves room for what pods remember of where the others are, and is less than the agent needs to find out by chance.
 	const limit, reloadLimit = 20 * time.Second, 5 * time.Second
 	w := newWorld(t)
 	if _, err := os.Stat("/proc/sys/net/bridge"); err == nil {
@@ -746,6 +745,9 @@ func TestFlushedRules(t *testing.T) {
 		w.reachEachOther(t)
 	})
 	w.scene("podman network reload", func(t *testing.T) {
+		w.stop()
+		w.start() // all is as it should be, and was looked at just now, whatever the scene before was like
+		w.untilReach(t, reloadLimit)
 		began := time.Now()
 		w.podman.CLI(t, "network", "reload", "--all")
 		t.Logf("it took %s", time.Since(began))
@@ -807,7 +809,7 @@ func TestPodsTalkAtOnce(t *testing.T) {
 			w.commit(name)
 			w.must("sync")
 			dial := dialIn(made())
-			begun.line() // its process runs, and might do what we do now
+			begun.line()        // its process runs, and might do what we do now
 			var first time.Time // when it was answered first
 			asked := 0
 			pace := time.NewTicker(callEvery)
