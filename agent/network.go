@@ -18,9 +18,13 @@ type Network struct {
 	Settings fleet.NetworkSettings
 	Bridge   host.Bridge // that pods are on
 	Rules    host.Network
-	// Prepare makes the bridge and all its ports as Services need them; what is so already is left alone. It is no error that
-	// the machine has no link of it yet: Podman makes that with the first pod.
-	Prepare func(ctx context.Context) error
+	// Prepare makes the bridge and all its ports as Services need them; what is so already is left alone. Fresh says that some port
+	// was not, so that pods may have met each other without the machine in between. It is no error that the machine has no link of
+	// the bridge yet: Podman makes that with the first pod. Safe for concurrent use.
+	Prepare func(ctx context.Context) (fresh bool, err error)
+	// Announce tells the pods on the bridge that others are reached by way of the machine. Whoever heard something else within the
+	// last second does not listen.
+	Announce func(others []netip.Addr) error
 	// Watch calls ring when somebody else may have changed rules or links, until ctx ends. nil: nothing tells.
 	Watch func(ctx context.Context, ring func()) error
 	Names Names
@@ -32,6 +36,10 @@ type Network struct {
 
 // serveAgain is when rules that could not be written are tried again.
 const serveAgain = 2 * time.Second
+
+// settled is when pods have heard what they were told of each other: who was told something else just before does not listen for a
+// second (Linux's neigh/locktime).
+const settled = 1100 * time.Millisecond
 
 // Names answers for the cluster's domain.
 type Names interface {
@@ -64,6 +72,10 @@ func (n *Network) cluster(desired fleet.Desired, a fleet.Assignment, namespace s
 	}
 	return apply.Cluster{
 		Bridge: n.Bridge.Name, Domain: n.Settings.Domain, DNS: n.Settings.DNS, Services: reconcile.Variables(desired, a, namespace),
+		Prepare: func(ctx context.Context) error {
+			_, err := n.Prepare(ctx)
+			return err
+		},
 	}
 }
 
@@ -74,8 +86,22 @@ func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) error {
 	if n == nil {
 		return nil
 	}
-	if err := n.Prepare(ctx); err != nil {
+	fresh, err := n.Prepare(ctx)
+	if err != nil {
 		return err
+	}
+	switch now := time.Now(); {
+	case fresh:
+		w.announce = now.Add(settled)
+	case w.announce.IsZero() || now.Before(w.announce):
+		fresh = false
+	default:
+		fresh, w.announce = true, time.Time{}
+	}
+	if fresh {
+		if err := n.Announce(plan.Net.Here); err != nil {
+			return err
+		}
 	}
 	lost, err := n.Rules.Check(ctx)
 	if err != nil {

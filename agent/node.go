@@ -46,6 +46,7 @@ type worker struct {
 	pasts    *pasts
 	meter    meter
 	zone     fleet.Zone // that DNS answers
+	announce time.Time  // when pods are told again where others are; zero: not at all
 	outcomes chan apply.Outcome
 	busy     map[string]underWay
 	attempts map[string]pod.Tries  // by UID
@@ -201,6 +202,7 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 			About: fleet.ObjectID{Kind: fleet.KindNode, Name: string(w.Node.Name)}, Text: "Services are not served as they should be: " + err.Error(),
 		})
 	}
+	plan.WakeAt = fleet.Earliest(plan.WakeAt, w.announce)
 	for _, chain := range chains {
 		if _, busy := w.busy[chain.UID]; !busy {
 			w.begin(ctx, in, chain)

@@ -41,6 +41,8 @@ type Cluster struct {
 	Domain   string // below which pods and Services have their names
 	DNS      netip.Addr
 	Services []corev1.EnvVar // variables of the namespace's Services
+	// Prepare makes the link of a new pod ready before anything runs in it; nil where nothing is to be done.
+	Prepare func(ctx context.Context) error
 }
 
 // Done is one step that was carried out, or not.
@@ -164,8 +166,10 @@ func (r *run) step(ctx context.Context, s fleet.Step) error {
 		if err != nil {
 			return err
 		}
-		r.podID, err = r.Host.CreatePod(ctx, box)
-		return err
+		if r.podID, err = r.Host.CreatePod(ctx, box); err != nil || box.Bridge == "" || r.Cluster.Prepare == nil {
+			return err
+		}
+		return r.Cluster.Prepare(ctx)
 	case fleet.Start:
 		return r.start(ctx, s)
 	case fleet.Retire:

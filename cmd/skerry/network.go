@@ -76,9 +76,13 @@ func (c config) network(ctx context.Context, machine host.Bridges, log *slog.Log
 	}
 	return &agent.Network{
 		Settings: settings, Bridge: bridge, Rules: rules, DNSAt: at,
-		Prepare: func(ctx context.Context) error {
-			return errors.Join(machine.EnsureBridge(ctx, bridge), prepare(bridge.Interface, settings.Addrs))
+		Prepare: func(ctx context.Context) (bool, error) {
+			if err := machine.EnsureBridge(ctx, bridge); err != nil {
+				return false, err
+			}
+			return prepare(bridge.Interface, settings.Addrs)
 		},
+		Announce: func(pods []netip.Addr) error { return hostnet.Announce(bridge.Interface, pods...) },
 		Watch: func(ctx context.Context, ring func()) error {
 			group, ctx := errgroup.WithContext(ctx)
 			group.Go(func() error { return rules.Watch(ctx, ring) })
@@ -89,41 +93,43 @@ func (c config) network(ctx context.Context, machine host.Bridges, log *slog.Log
 	}, nil
 }
 
-// prepare makes a bridge and its ports as Services need them, if it is there yet. The machine itself gets a route to the Services:
-// one without a default route would not even try.
-func prepare(bridge string, services []netip.Prefix) error {
+// prepare makes a bridge and its ports as Services need them, if it is there yet; fresh says that a port was not. The machine itself
+// gets a route to the Services: one without a default route would not even try.
+func prepare(bridge string, services []netip.Prefix) (fresh bool, err error) {
 	link, err := netlink.LinkByName(bridge)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("find %s: %w", bridge, err)
+		return false, fmt.Errorf("find %s: %w", bridge, err)
 	}
 	if err := pin(link); err != nil {
-		return err
+		return false, err
 	}
 	if err := hostnet.PrepareBridge(bridge); err != nil {
-		return err
+		return false, err
 	}
 	for _, p := range services {
 		to := &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 		if err := netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: to, Scope: netlink.SCOPE_LINK}); err != nil {
-			return fmt.Errorf("route %s to %s: %w", p, bridge, err)
+			return false, fmt.Errorf("route %s to %s: %w", p, bridge, err)
 		}
 	}
 	links, err := netlink.LinkList()
 	if err != nil {
-		return fmt.Errorf("list links: %w", err)
+		return false, fmt.Errorf("list links: %w", err)
 	}
 	for _, l := range links {
 		if l.Attrs().MasterIndex != link.Attrs().Index {
 			continue
 		}
-		if err := hostnet.PreparePort(l.Attrs().Name); err != nil {
-			return err
+		changed, err := hostnet.PreparePort(l.Attrs().Name)
+		if err != nil && !errors.As(err, &netlink.LinkNotFoundError{}) { // its pod went
+			return false, err
 		}
+		fresh = fresh || changed
 	}
-	return nil
+	return fresh, nil
 }
 
 // pin keeps a bridge's own hardware address as it is. Left to itself a bridge takes the lowest of its ports', so that it changes as

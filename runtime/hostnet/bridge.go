@@ -45,30 +45,37 @@ func PrepareBridge(name string) error {
 	return nil
 }
 
-// PreparePort makes ready a port of such a bridge, the machine's side of a pod's link. A pod may be an end of a Service
-// from then on. The pod's addresses may be left out if none of them is of IPv6.
-func PreparePort(link string, pod ...netip.Addr) error {
-	if err := preparePort(link, pod); err != nil {
-		return fmt.Errorf("prepare port %s: %w", link, err)
+// PreparePort makes ready a port of such a bridge, the machine's side of a pod's link; changed says that it was not. A pod may be an
+// end of a Service from then on. The pod's addresses may be left out if none of them is of IPv6.
+func PreparePort(link string, pod ...netip.Addr) (changed bool, err error) {
+	changed, err = preparePort(link, pod)
+	if err != nil {
+		return false, fmt.Errorf("prepare port %s: %w", link, err)
 	}
-	return nil
+	return changed, nil
 }
 
-func preparePort(link string, pod []netip.Addr) error {
+func preparePort(link string, pod []netip.Addr) (changed bool, err error) {
 	port, err := netlink.LinkByName(link)
 	if err != nil {
-		return err
+		return false, err
 	}
 	bridge, err := netlink.LinkByIndex(port.Attrs().MasterIndex)
 	if err != nil {
-		return fmt.Errorf("find its bridge: %w", err)
+		return false, fmt.Errorf("find its bridge: %w", err)
 	}
 	on := translates(bridge.Attrs().Name)
-	if err := netlink.LinkSetIsolated(port, !on); err != nil {
-		return fmt.Errorf("isolate: %w", err)
+	is, err := netlink.LinkGetProtinfo(port)
+	if err != nil {
+		return false, fmt.Errorf("look at its flags: %w", err)
 	}
-	if err := netlink.LinkSetHairpin(port, on); err != nil {
-		return fmt.Errorf("set hairpin: %w", err)
+	if changed = is.Isolated == on || is.Hairpin != on; changed { // to set what is set would be told to all who watch links
+		if err := netlink.LinkSetIsolated(port, !on); err != nil {
+			return false, fmt.Errorf("isolate: %w", err)
+		}
+		if err := netlink.LinkSetHairpin(port, on); err != nil {
+			return false, fmt.Errorf("set hairpin: %w", err)
+		}
 	}
 	for _, addr := range pod {
 		if addr.Is4() || on {
@@ -76,7 +83,31 @@ func preparePort(link string, pod []netip.Addr) error {
 		}
 		proxy := &netlink.Neigh{LinkIndex: bridge.Attrs().Index, Family: unix.AF_INET6, Flags: netlink.NTF_PROXY, IP: addr.AsSlice()}
 		if err := netlink.NeighSet(proxy); err != nil {
-			return fmt.Errorf("answer for %s: %w", addr, err)
+			return false, fmt.Errorf("answer for %s: %w", addr, err)
+		}
+	}
+	return changed, nil
+}
+
+// Announce tells the pods on a bridge that others among them are reached by way of the machine: pods that met before their ports were
+// ready send to each other's links, where nothing gets through any more. It says nothing that is not so, whenever it is called.
+func Announce(bridge string, pods ...netip.Addr) error {
+	if translates(bridge) {
+		return nil // there they do reach each other's links
+	}
+	link, err := netlink.LinkByName(bridge)
+	if errors.As(err, &netlink.LinkNotFoundError{}) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("announce pods: %w", err)
+	}
+	for _, a := range pods {
+		if !a.Is4() {
+			continue
+		}
+		if err := announce(link, a); err != nil {
+			return fmt.Errorf("announce pods: %w", err)
 		}
 	}
 	return nil

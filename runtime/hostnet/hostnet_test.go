@@ -2,6 +2,7 @@ package hostnet
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -142,7 +143,13 @@ func TestPreparePort(t *testing.T) {
 	for _, on := range []string{"1", "0"} {
 		must(t, os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-iptables", []byte(on), 0))
 		must(t, PrepareBridge("skbr0"))
-		must(t, PreparePort("vp1"))
+		for i := range 2 {
+			changed, err := PreparePort("vp1")
+			must(t, err)
+			if changed != (i == 0) {
+				t.Errorf("bridge-nf=%s: changed %v at %d", on, changed, i)
+			}
+		}
 		link, err := netlink.LinkByName("vp1")
 		must(t, err)
 		port, err := netlink.LinkGetProtinfo(link)
@@ -153,8 +160,44 @@ func TestPreparePort(t *testing.T) {
 			t.Errorf("bridge-nf=%s: %v, proxy_arp_pvlan=%s", on, port.String(), arp)
 		}
 	}
-	if PreparePort("vout") == nil || PreparePort("nowhere") == nil || PrepareBridge("nowhere") == nil {
-		t.Error("something that is none was made ready")
+	for _, none := range []string{"vout", "nowhere"} {
+		if _, err := PreparePort(none); err == nil {
+			t.Errorf("%s was made ready", none)
+		}
+	}
+	if PrepareBridge("nowhere") == nil {
+		t.Error("a bridge that is none was made ready")
+	}
+}
+
+// TestPodsThatMet: pods that heard of each other before their ports were ready reach each other again.
+func TestPodsThatMet(t *testing.T) {
+	newYard(t)
+	for n := 1; n <= 2; n++ {
+		link, err := netlink.LinkByName(fmt.Sprintf("vp%d", n))
+		must(t, err)
+		must(t, netlink.LinkSetIsolated(link, false))
+	}
+	to := at(podAddr(2), 8080)
+	run(t, "ip -n p1 neigh flush all")
+	run(t, "ip -n p2 neigh flush all")
+	if _, _, err := ask("p1", "tcp", to); err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 2; n++ {
+		if _, err := PreparePort(fmt.Sprintf("vp%d", n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := ask("p1", "tcp", to); err == nil {
+		t.Fatal("they did not meet, and this test shows nothing")
+	}
+	for _, ns := range []string{"p1", "p2"} { // else they would not listen for a second
+		in(ns, func() { must(t, os.WriteFile("/proc/sys/net/ipv4/neigh/eth0/locktime", []byte("0"), 0)) })
+	}
+	must(t, Announce("skbr0", podAddr(1), podAddr(2), podAddr6(1)))
+	if pod, from, err := ask("p1", "tcp", to); err != nil || pod != "p2" || from != podAddr(1).String() {
+		t.Errorf("%q from %s: %v", pod, from, err)
 	}
 }
 

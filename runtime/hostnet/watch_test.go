@@ -102,8 +102,10 @@ func TestPortsRing(t *testing.T) {
 	add := func(name string) {
 		run(t, "ip link add "+name+" type veth peer name "+name+"p")
 		run(t, "ip link set "+name+" master skbr0 up")
-		must(t, PreparePort(name))
-		must(t, PreparePort(name))
+		for range 2 {
+			_, err := PreparePort(name)
+			must(t, err)
+		}
 	}
 	for begun := time.Now(); len(bell) == 0; { // until it does nobody knows that it watches
 		add("vnew")

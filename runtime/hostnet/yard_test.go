@@ -104,7 +104,8 @@ func newYardWith(t testing.TB, bridgeNF string) {
 			run(t, "ip "+line)
 			noDAD(t, line)
 		}
-		must(t, PreparePort("v"+ns, podAddr(n), podAddr6(n)))
+		_, err := PreparePort("v"+ns, podAddr(n), podAddr6(n))
+		must(t, err)
 		answer(t, ns, "tcp", 8080)
 		answer(t, ns, "udp", 8080)
 	}
