@@ -179,7 +179,7 @@ func wanted(family knftables.Family, want fleet.HostNet, have *table) *table {
 	if !needed && family != knftables.IPv4Family {
 		return nil // IPv4 has the table for node ports that nobody serves
 	}
-	t.derive()
+	t.derive(len(orEmpty(have).self), len(orEmpty(have).addrs))
 	if have != nil {
 		t.remember(have)
 	}
@@ -235,7 +235,7 @@ func frontOf(w *fleet.Front, ends []fleet.End, old *front, guard *gate) *front {
 
 // place puts ends into slots, so that as many as can be stay where they are.
 func place(have, want []fleet.End) []fleet.End {
-	if len(have) == 0 {
+	if len(have) == 0 || slices.Equal(have, want) {
 		return want
 	}
 	left := make(map[fleet.End]bool, len(want))
@@ -261,8 +261,10 @@ func place(have, want []fleet.End) []fleet.End {
 	return slots
 }
 
-func (t *table) derive() {
-	t.self, t.addrs, t.shares, t.chains = map[netip.Addr]bool{}, map[netip.Addr]bool{}, map[int]bool{}, map[string]bool{}
+// derive finds out what follows from the fronts, about so many addresses of ends and fronts.
+func (t *table) derive(self, addrs int) {
+	t.self, t.addrs = make(map[netip.Addr]bool, self), make(map[netip.Addr]bool, addrs)
+	t.shares, t.chains = map[int]bool{}, map[string]bool{}
 	for name := range t.gates {
 		t.chains[name] = true
 	}
