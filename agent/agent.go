@@ -128,7 +128,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	for _, s := range a.Sources {
 		run(func(ctx context.Context) error { return a.follow(ctx, s) })
 	}
-	if n := a.Network; n != nil && a.Act {
+	if n := a.Network; n.whole() && a.Act {
 		run(func(ctx context.Context) error { return n.Names.Serve(ctx, n.Packets, n.Listener) })
 		run(a.watchNetwork)
 	}

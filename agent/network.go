@@ -13,11 +13,12 @@ import (
 	"github.com/skerry-dev/skerry/runtime/host"
 )
 
-// Network is what Services need of a machine. An agent without one serves none.
+// Network is what Services need of a machine. An agent without one serves none. Where they are served at node ports alone, Settings and
+// Rules are all there is.
 type Network struct {
 	Settings fleet.NetworkSettings
-	Bridge   host.Bridge // that pods are on
 	Rules    host.Network
+	Bridge   host.Bridge // that pods are on
 	// Prepare makes the bridge and all its ports as Services need them; what is so already is left alone. Fresh says that some port
 	// was not, so that pods may have met each other without the machine in between. It is no error that the machine has no link of
 	// the bridge yet: Podman makes that with the first pod. Safe for concurrent use.
@@ -57,7 +58,7 @@ func (n *Network) settings() fleet.NetworkSettings {
 	return n.Settings
 }
 
-// at is where DNS listens; the zero value without a network.
+// at is where DNS listens; the zero value where there is none.
 func (n *Network) at() netip.AddrPort {
 	if n == nil {
 		return netip.AddrPort{}
@@ -65,9 +66,12 @@ func (n *Network) at() netip.AddrPort {
 	return n.DNSAt
 }
 
+// whole reports whether Services have addresses and names, and not node ports alone.
+func (n *Network) whole() bool { return n != nil && n.Settings.Without == "" }
+
 // cluster is what a pod of a namespace is told of it.
 func (n *Network) cluster(desired fleet.Desired, a fleet.Assignment, namespace string) apply.Cluster {
-	if n == nil {
+	if !n.whole() {
 		return apply.Cluster{}
 	}
 	return apply.Cluster{
@@ -83,8 +87,11 @@ func (n *Network) cluster(desired fleet.Desired, a fleet.Assignment, namespace s
 // rotation before it is told to end.
 func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) error {
 	n := w.Network
-	if n == nil {
+	switch {
+	case n == nil:
 		return nil
+	case !n.whole():
+		return n.Rules.Serve(ctx, plan.Net)
 	}
 	fresh, err := n.Prepare(ctx)
 	if err != nil {

@@ -11,12 +11,15 @@ import (
 
 // NetworkSettings is how a fleet's network is laid out. The zero value is a fleet without Services.
 type NetworkSettings struct {
-	Services bool           // Services are served
-	Pods     netip.Prefix   // of all pods; each node has a part of it
-	Addrs    []netip.Prefix // of ClusterIPs: one an IP family, the first is the default family
-	Domain   string         // below which Services and pods have their names
-	DNS      netip.Addr     // where pods ask for names
-	Pools    []AddressPool  // of addresses for Services of type LoadBalancer; the first that fits is taken from
+	Services bool // Services are served
+	// Without says why Services are served at node ports alone, by a proxy: they have no addresses and names, and policies do not
+	// hold. Empty: they are served whole.
+	Without string
+	Pods    netip.Prefix   // of all pods; each node has a part of it
+	Addrs   []netip.Prefix // of ClusterIPs: one an IP family, the first is the default family
+	Domain  string         // below which Services and pods have their names
+	DNS     netip.Addr     // where pods ask for names
+	Pools   []AddressPool  // of addresses for Services of type LoadBalancer; the first that fits is taken from
 }
 
 // AddressPool is a set of addresses that clients outside reach the fleet by.

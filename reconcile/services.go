@@ -17,7 +17,7 @@ import (
 func (d *decider) expose() {
 	exposures, notes := expose.Allocate(d.in.Desired, d.in.Previous.Exposures, d.in.Network)
 	d.exposures = exposures
-	d.notes = append(d.notes, notes...)
+	d.notes = append(append(d.notes, notes...), expose.Without(d.in.Desired, d.in.Network)...)
 }
 
 // network says what the machine's network should be. A pod that is to go is in no front already: it leaves the rotation before
@@ -29,6 +29,10 @@ func (p *planner) network(slots []fleet.Slot) {
 	}
 	pods := backing(slots, p.in.Templates, p.statuses())
 	backends := expose.Backends(p.in.Desired, pods)
+	if settings.Without != "" {
+		p.plan.Net = p.proxied(backends)
+		return
+	}
 	net, notes := expose.Net(expose.NetInput{
 		Desired: p.in.Desired, Exposures: p.in.Assignment.Exposures, Backends: backends, Node: p.in.Node.Name, Pods: []netip.Prefix{settings.Pods},
 	})
@@ -48,6 +52,13 @@ func (p *planner) network(slots []fleet.Slot) {
 		net.Here = p.here()
 		p.plan.Net = net
 	}
+}
+
+// proxied are the node ports alone.
+func (p *planner) proxied(backends []expose.Backend) fleet.HostNet {
+	net, notes := expose.Net(expose.NetInput{Desired: p.in.Desired, Exposures: p.in.Assignment.Exposures, Backends: backends, Node: p.in.Node.Name})
+	p.plan.Report.Notes = append(p.plan.Report.Notes, notes...)
+	return net
 }
 
 // here are the addresses of the machine's pods.

@@ -313,7 +313,7 @@ func (s sourceConfig) open(dir string) (*git.Source, error) {
 
 // policy is what pods are held to on this node.
 func (c config) policy() manifest.Policy {
-	return manifest.Policy{PodSecurity: podsecurity.Level(c.Policy.PodSecurity), Services: c.Network.Services == servicesOn}
+	return manifest.Policy{PodSecurity: podsecurity.Level(c.Policy.PodSecurity)}
 }
 
 // node is this machine for the fleet.

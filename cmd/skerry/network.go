@@ -21,10 +21,14 @@ import (
 	"github.com/skerry-dev/skerry/runtime/dns"
 	"github.com/skerry-dev/skerry/runtime/host"
 	"github.com/skerry-dev/skerry/runtime/hostnet"
+	"github.com/skerry-dev/skerry/runtime/proxy"
 )
 
-// servicesOn is the value of network.services with which Services are served. The others, auto among them, do not yet.
-const servicesOn = "on"
+// The values of network.services besides auto, which is on where the machine can and off elsewhere.
+const (
+	servicesOn  = "on"
+	servicesOff = "off"
+)
 
 // What pods' network is called in Podman and on the machine, and where the cluster's DNS answers: behind an address of the range
 // of Services, which leads to a high port, so that whoever has port 53 keeps it.
@@ -39,7 +43,7 @@ const (
 // settings are the network's, from a configuration that was checked.
 func (n networkConfig) settings() fleet.NetworkSettings {
 	s := fleet.NetworkSettings{
-		Services: n.Services == servicesOn, Pods: netip.MustParsePrefix(n.PodCIDR), Addrs: []netip.Prefix{netip.MustParsePrefix(n.ServiceCIDR)}, Domain: n.Domain,
+		Services: true, Pods: netip.MustParsePrefix(n.PodCIDR), Addrs: []netip.Prefix{netip.MustParsePrefix(n.ServiceCIDR)}, Domain: n.Domain,
 	}
 	for _, p := range n.LoadBalancerPools {
 		pool := fleet.AddressPool{Name: p.Name, Namespaces: p.Namespaces}
@@ -55,19 +59,36 @@ func (n networkConfig) settings() fleet.NetworkSettings {
 	return s
 }
 
-// network makes what Services need of this machine. It is nil when they are not asked for.
+// network makes what Services need of this machine. Where they cannot or must not be served whole, it changes nothing of the machine.
 func (c config) network(ctx context.Context, machine host.Bridges, log *slog.Logger) (*agent.Network, error) {
-	settings := c.Network.settings()
-	if !settings.Services {
-		return nil, nil
+	if c.Network.Services == servicesOff {
+		return c.proxied("network.services is off", log), nil
 	}
+	n, err := c.whole(ctx, machine, log)
+	if err != nil && c.Network.Services != servicesOn {
+		log.Warn("Services are served at node ports alone", "err", err)
+		return c.proxied(err.Error(), log), nil
+	}
+	return n, err
+}
+
+// proxied serves Services at node ports alone.
+func (c config) proxied(why string, log *slog.Logger) *agent.Network {
+	settings := c.Network.settings()
+	settings.Without = why
+	return &agent.Network{Settings: settings, Rules: proxy.New(log)}
+}
+
+// whole serves Services by the machine's own network.
+func (c config) whole(ctx context.Context, machine host.Bridges, log *slog.Logger) (*agent.Network, error) {
+	settings := c.Network.settings()
 	bridge := host.Bridge{Name: bridgeName, Interface: bridgeLink, Subnet: netip.PrefixFrom(settings.Pods.Masked().Addr(), nodeBits)}
 	if err := free(bridge, settings.Addrs...); err != nil {
 		return nil, err
 	}
 	rules, err := hostnet.New(log) //nolint:contextcheck // it asks the kernel once
 	if err != nil {
-		return nil, fmt.Errorf("network.services: %w", err)
+		return nil, err
 	}
 	at := netip.AddrPortFrom(bridge.Gateway(), dnsPort)
 	packets, listener, err := listenFree(ctx, at)

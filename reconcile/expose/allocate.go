@@ -29,7 +29,9 @@ func Allocate(desired fleet.Desired, previous []fleet.Exposure, settings fleet.N
 	b.leave()
 	for _, step := range []func(*claim){b.keep, b.ask, b.choose} {
 		for _, c := range a.claims {
-			step(c)
+			if settings.Without == "" {
+				step(c)
+			}
 		}
 	}
 	next := a.left
@@ -89,7 +91,9 @@ func newAllocation(desired fleet.Desired, previous []fleet.Exposure, settings fl
 			continue
 		}
 		c := &claim{id: o.ID, source: o.Source, svc: svc, before: before[o.ID], addrs: map[corev1.IPFamily]netip.Addr{}, ports: map[string]int32{}}
-		a.read(c)
+		if settings.Without == "" {
+			a.read(c)
+		}
 		a.claims = append(a.claims, c)
 	}
 	return a

@@ -35,7 +35,7 @@ func Net(in NetInput) (fleet.HostNet, []fleet.Note) {
 	var services []*served
 	for o, svc := range fleet.Each[*corev1.Service](in.Desired) {
 		e := exposures[o.ID]
-		if len(e.Addrs) == 0 || isHeadless(svc) || isAlias(svc) {
+		if len(e.Addrs)+len(e.NodePorts) == 0 || isHeadless(svc) || isAlias(svc) {
 			continue
 		}
 		s := &served{id: o.ID, svc: svc, exposure: e, endpoints: backends[o.ID].Endpoints}
@@ -153,8 +153,11 @@ func ofFamily(list []netip.Prefix, f corev1.IPFamily) []netip.Prefix {
 	return slices.DeleteFunc(slices.Clone(list), func(p netip.Prefix) bool { return familyOf(p.Addr()) != f })
 }
 
-// families are those that the Service has an address of.
+// families are those that the Service has an address of; both where it has none.
 func (s *served) families() []corev1.IPFamily {
+	if len(s.exposure.Addrs) == 0 {
+		return []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}
+	}
 	var list []corev1.IPFamily
 	for _, a := range s.exposure.Addrs {
 		list = append(list, familyOf(a))

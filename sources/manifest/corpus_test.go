@@ -13,10 +13,8 @@ import (
 // TestTree reads a tree of manifests as people write them.
 func TestTree(t *testing.T) {
 	t.Parallel()
-	for name, policy := range map[string]Policy{"testdata/tree.want": {}, "testdata/tree_services.want": {Services: true}} {
-		accounted(t, os.DirFS("testdata/tree"), policy)
-		golden(t, name, summary(policy.Read(os.DirFS("testdata/tree"), ".")))
-	}
+	accounted(t, os.DirFS("testdata/tree"))
+	golden(t, "testdata/tree.want", summary(Read(os.DirFS("testdata/tree"), ".")))
 }
 
 // TestCorpus reads the repositories of the corpus.
@@ -30,9 +28,7 @@ func TestCorpus(t *testing.T) {
 	for _, e := range entries {
 		if e.IsDir() {
 			t.Run(e.Name(), func(t *testing.T) {
-				for _, policy := range []Policy{{}, {Services: true}} {
-					accounted(t, os.DirFS(filepath.Join(corpus, e.Name())), policy)
-				}
+				accounted(t, os.DirFS(filepath.Join(corpus, e.Name())))
 			})
 		}
 	}
@@ -40,15 +36,15 @@ func TestCorpus(t *testing.T) {
 
 // accounted checks that each document of each plain file gave an object or a fault in its lines, and that
 // each kustomization gave objects or faults.
-func accounted(t *testing.T, fsys fs.FS, policy Policy) {
+func accounted(t *testing.T, fsys fs.FS) {
 	t.Helper()
-	whole := policy.Read(fsys, ".")
+	whole := Read(fsys, ".")
 	survey := &reader{fsys: fsys, broken: map[string]bool{}, first: map[fleet.ObjectID]*found{}}
 	documentsRead, taken, rendered := 0, len(whole.Objects), 0
 	for _, p := range survey.survey(".") {
 		if p.root {
 			rendered++
-			r := policy.Read(fsys, p.path)
+			r := Read(fsys, p.path)
 			if len(r.Objects)+len(r.Faults) == 0 {
 				t.Errorf("%s: rendered to nothing, without a reason", p.path)
 			}
@@ -58,7 +54,7 @@ func accounted(t *testing.T, fsys fs.FS, policy Policy) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		alone := policy.Read(fstest.MapFS{filepath.Base(p.path): {Data: data}}, ".")
+		alone := Read(fstest.MapFS{filepath.Base(p.path): {Data: data}}, ".")
 		docs := documents(p.path, data)
 		documentsRead += len(docs)
 		for i, d := range docs {

@@ -13,7 +13,7 @@ import (
 // served is the one object of a text, where Services are served.
 func served(t *testing.T, text string) fleet.Object {
 	t.Helper()
-	r := Policy{Services: true}.Read(fileOf(text), ".")
+	r := Policy{}.Read(fileOf(text), ".")
 	if len(r.Objects) != 1 {
 		t.Fatalf("got %d objects: %v", len(r.Objects), r.Faults)
 	}
@@ -136,29 +136,13 @@ policyTypes: [Egress]
 	}
 }
 
-// TestServicesAreAskedFor: nobody gets kinds of Services without asking for them, and what is gone with them is no loss.
-func TestServicesAreAskedFor(t *testing.T) {
-	t.Parallel()
-	for kind := range serviceKinds {
-		text := "{apiVersion: " + serviceKinds[kind].apiVersion + ", kind: " + kind + ", metadata: {name: a}, unknown: 1}"
-		off := Read(fileOf(text), ".")
-		if len(off.Faults) != 1 || off.Faults[0].Kind != NotRun || off.Faults[0].Text != kind+" is not run yet: the object is left out" || off.Lost("a.yaml") {
-			t.Errorf("not served, it says:\n%s", summary(off))
-		}
-		on := Policy{Services: true}.Read(fileOf(text), ".")
-		if len(on.Faults) == 0 || on.Faults[0].Kind != Error || !on.Lost("a.yaml") {
-			t.Errorf("served, it says:\n%s", summary(on))
-		}
-		if value, ok := New(kind); !ok || reflect.TypeOf(value) != reflect.TypeOf(serviceKinds[kind].empty()) {
-			t.Errorf("New(%q) is %T", kind, value)
-		}
-	}
-}
+// ofServices are the kinds that are about the network.
+var ofServices = map[string]bool{fleet.KindService: true, fleet.KindEndpoints: true, fleet.KindEndpointSlice: true, fleet.KindNetworkPolicy: true}
 
 // TestServiceIsKept: a Service that breaks stays as it was, as everything does.
 func TestServiceIsKept(t *testing.T) {
 	t.Parallel()
-	policy := Policy{Services: true}
+	policy := Policy{}
 	before := policy.Read(fileOf("{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{port: 80}]}}"), ".")
 	after := policy.Read(fileOf("{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {ports: [{port: 0}]}}"), ".")
 	kept := Keep(before.Objects, after, false)
@@ -181,7 +165,7 @@ func TestSlicesAreLimited(t *testing.T) {
 		endpoints, addresses int
 		path                 string
 	}{{1000, 1, ""}, {1001, 1, "endpoints"}, {1, 100, ""}, {1, 101, "endpoints[0].addresses"}} {
-		r := Policy{Services: true}.Read(fileOf("{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: a, labels: {kubernetes.io/service-name: a}}, addressType: IPv4, endpoints: "+
+		r := Policy{}.Read(fileOf("{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: a, labels: {kubernetes.io/service-name: a}}, addressType: IPv4, endpoints: "+
 			list(c.endpoints, "{addresses: "+list(c.addresses, "192.0.2.1")+"}")+"}"), ".")
 		if c.path == "" && len(r.Faults) != 0 || c.path != "" && (len(r.Faults) != 1 || r.Faults[0].Path != c.path) {
 			t.Errorf("%d endpoints of %d addresses: got\n%s", c.endpoints, c.addresses, summary(r))

@@ -62,20 +62,17 @@ func FuzzRead(f *testing.F) {
 	})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		fsys := fstest.MapFS{"a.yaml": {Data: data}, "b.json": {Data: data}}
-		served := Policy{Services: true}.Read(fsys, ".")
 		r := Read(fsys, ".")
-		for policy, first := range map[Policy]Result{{}: r, {Services: true}: served} {
-			if diff := cmp.Diff(summary(first), summary(policy.Read(fsys, "."))); diff != "" {
-				t.Fatal(diff)
-			}
+		if diff := cmp.Diff(summary(r), summary(Read(fsys, "."))); diff != "" {
+			t.Fatal(diff)
 		}
-		for _, o := range served.Objects {
+		for _, o := range r.Objects {
 			again := o.Value.DeepCopyObject()
-			if defaultObject(again); serviceKinds[o.ID.Kind].empty != nil && !cmp.Equal(again, o.Value) {
+			if defaultObject(again); ofServices[o.ID.Kind] && !cmp.Equal(again, o.Value) {
 				t.Errorf("%s: defaulted twice, it differs:\n%s", o.ID, cmp.Diff(o.Value, again))
 			}
 		}
-		for _, fault := range slices.Concat(r.Faults, served.Faults) {
+		for _, fault := range r.Faults {
 			if fault.Text == "" || fault.File == "" || fault.Line < 0 {
 				t.Errorf("an empty fault: %+v", fault)
 			}

@@ -67,8 +67,6 @@ func TestGolden(t *testing.T) {
 					dir = value
 				case "podSecurity":
 					policy.PodSecurity = podsecurity.Level(value)
-				case "services":
-					policy.Services = value == "true"
 				}
 			}
 			// A JSON library below kustomize words its errors by chance, so that nobody relies on them.

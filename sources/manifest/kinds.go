@@ -44,6 +44,10 @@ var kinds = map[string]kind{
 	fleet.KindAutoscaler:            {"autoscaling/v2", false, func() runtime.Object { return new(autoscalingv2.HorizontalPodAutoscaler) }},
 	fleet.KindDisruptionBudget:      {"policy/v1", false, func() runtime.Object { return new(policyv1.PodDisruptionBudget) }},
 	fleet.KindQuota:                 {"v1", false, func() runtime.Object { return new(corev1.ResourceQuota) }},
+	fleet.KindService:               {"v1", false, func() runtime.Object { return new(corev1.Service) }},
+	fleet.KindEndpoints:             {"v1", false, func() runtime.Object { return new(corev1.Endpoints) }}, //nolint:staticcheck // deprecated, and still written
+	fleet.KindEndpointSlice:         {"discovery.k8s.io/v1", false, func() runtime.Object { return new(discoveryv1.EndpointSlice) }},
+	fleet.KindNetworkPolicy:         {"networking.k8s.io/v1", false, func() runtime.Object { return new(networkingv1.NetworkPolicy) }},
 	fleet.KindLimitRange:            {"v1", false, func() runtime.Object { return new(corev1.LimitRange) }},
 	kindController:                  {"v1", false, func() runtime.Object { return new(corev1.ReplicationController) }},
 }
@@ -52,26 +56,10 @@ var kinds = map[string]kind{
 // becomes the ReplicaSet that it is.
 const kindController = "ReplicationController"
 
-// serviceKinds are the kinds that are taken only where Services are served. Elsewhere they are among those of later.
-var serviceKinds = map[string]kind{
-	fleet.KindService:       {"v1", false, func() runtime.Object { return new(corev1.Service) }},
-	fleet.KindEndpoints:     {"v1", false, func() runtime.Object { return new(corev1.Endpoints) }}, //nolint:staticcheck // deprecated, and still written
-	fleet.KindEndpointSlice: {"discovery.k8s.io/v1", false, func() runtime.Object { return new(discoveryv1.EndpointSlice) }},
-	fleet.KindNetworkPolicy: {"networking.k8s.io/v1", false, func() runtime.Object { return new(networkingv1.NetworkPolicy) }},
-}
-
-// kind finds a kind that is taken by its name.
-func (p Policy) kind(name string) (k kind, ok bool) {
-	if k, ok = kinds[name]; !ok && p.Services {
-		k, ok = serviceKinds[name]
-	}
-	return k, ok
-}
-
 // New is an empty object of a kind that Skerry runs, as Object.Value has it; ok is false for every other kind. No
 // object is a ReplicationController: those become ReplicaSets when they are read.
 func New(kind string) (o runtime.Object, ok bool) {
-	k, ok := Policy{Services: true}.kind(kind)
+	k, ok := kinds[kind]
 	if !ok || kind == kindController {
 		return nil, false
 	}
@@ -80,10 +68,9 @@ func New(kind string) (o runtime.Object, ok bool) {
 
 // later are the kinds that Skerry will run, by name with their API group.
 var later = map[string]string{
-	"Service": "", "PersistentVolume": "", "Endpoints": "", "Node": "", "PodTemplate": "",
+	"PersistentVolume": "", "Node": "", "PodTemplate": "",
 	"ControllerRevision": "apps",
-	"Ingress":            "networking.k8s.io", "IngressClass": "networking.k8s.io", "NetworkPolicy": "networking.k8s.io",
-	"EndpointSlice": "discovery.k8s.io",
+	"Ingress":            "networking.k8s.io", "IngressClass": "networking.k8s.io",
 	"PriorityClass": "scheduling.k8s.io",
 }
 
@@ -91,7 +78,7 @@ var later = map[string]string{
 var former = map[string]bool{"extensions": true, "apps": true, "batch": true, "policy": true}
 
 // unknownKind says in a sentence why a kind is not taken, and whether that is a mistake of the user's.
-func (p Policy) unknownKind(apiVersion, name string) (FaultKind, string) {
+func unknownKind(apiVersion, name string) (FaultKind, string) {
 	group, _, ok := strings.Cut(apiVersion, "/")
 	if !ok {
 		group = ""
@@ -99,27 +86,22 @@ func (p Policy) unknownKind(apiVersion, name string) (FaultKind, string) {
 	if name == fleet.KindAutoscaler && apiVersion == "autoscaling/v1" {
 		return Error, "HorizontalPodAutoscaler is not read in autoscaling/v1: write apiVersion: autoscaling/v2, with a metric of type Resource for targetCPUUtilizationPercentage"
 	}
-	if k, ok := p.kind(name); ok && (former[group] || group == "" || strings.HasPrefix(k.apiVersion, group+"/")) {
+	if k, ok := kinds[name]; ok && (former[group] || group == "" || strings.HasPrefix(k.apiVersion, group+"/")) {
 		return Error, fmt.Sprintf("%s is not in %s: write apiVersion: %s", name, apiVersion, k.apiVersion)
 	}
 	if home, ok := later[name]; ok && (home == group || former[group]) {
 		return NotRun, fmt.Sprintf("%s is not run yet: the object is left out", name)
 	}
-	if near := p.nearestKind(name); near != "" && (group == "" || former[group]) {
+	if near := nearestKind(name); near != "" && (group == "" || former[group]) {
 		return Error, fmt.Sprintf("unknown kind %q, did you mean %q?", name, near)
 	}
 	return NotRun, fmt.Sprintf("%s (%s) is not run by Skerry: the object is left out", name, apiVersion)
 }
 
 // nearestKind returns the kind that is taken and that a name misspells, or nothing.
-func (p Policy) nearestKind(name string) string {
-	if _, ok := p.kind(name); ok {
+func nearestKind(name string) string {
+	if _, ok := kinds[name]; ok {
 		return ""
 	}
-	names := slices.Collect(maps.Keys(kinds))
-	if p.Services {
-		names = slices.AppendSeq(names, maps.Keys(serviceKinds))
-	}
-	slices.Sort(names)
-	return nearest(name, names)
+	return nearest(name, slices.Sorted(maps.Keys(kinds)))
 }

@@ -120,12 +120,12 @@ func (r *reader) report(from origin, n *node, id fleet.ObjectID, p problem) {
 // object takes one object.
 func (r *reader) object(from origin, n *node, apiVersion, kindName string) {
 	id := fleet.ObjectID{Kind: kindName, Namespace: n.get("metadata").str("namespace"), Name: n.get("metadata").str("name")}
-	k, known := r.policy.kind(kindName)
+	k, known := kinds[kindName]
 	if !known || k.apiVersion != apiVersion {
 		if id.Name == "" {
 			id = fleet.ObjectID{}
 		}
-		why, text := r.policy.unknownKind(apiVersion, kindName)
+		why, text := unknownKind(apiVersion, kindName)
 		r.refuse(from, n, id, "", why, text)
 		return
 	}

@@ -14,8 +14,6 @@ type Policy struct {
 	// PodSecurity is the level of the Pod Security Standards that pods are held to in namespaces whose
 	// label says nothing about it. The labels are those of the Namespaces in the tree that is read.
 	PodSecurity podsecurity.Level
-	// Services are served on this node: their kinds are taken.
-	Services bool
 }
 
 // placed is an object that was taken and the document that it was read from. Who finds fault with it afterwards drops it.
