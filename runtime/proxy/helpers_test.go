@@ -3,11 +3,13 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,22 +48,28 @@ func udp(number uint16, ends ...fleet.End) fleet.Front {
 	return fleet.Front{Service: id("web"), Protocol: corev1.ProtocolUDP, Number: number, Ends: ends}
 }
 
+// nextPort is below the numbers that the kernel gives to sockets which ask for none, and only goes up, so that no two tests meet.
+var nextPort atomic.Int64
+
 // free is a port that nobody has, of TCP and UDP.
 func free(t testing.TB) uint16 {
 	t.Helper()
-	for {
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", ":0")
+	for range 10_000 {
+		number := uint16(20_000 + nextPort.Add(1)%10_000)
+		at := fmt.Sprintf(":%d", number)
+		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", at)
 		if err != nil {
-			t.Fatal(err)
+			continue
 		}
-		number := l.Addr().(*net.TCPAddr).AddrPort().Port()
-		u, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", l.Addr().String())
+		u, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", at)
 		_ = l.Close()
 		if err == nil {
 			_ = u.Close()
 			return number
 		}
 	}
+	t.Fatal("no port is free")
+	return 0
 }
 
 func local(number uint16) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(int(number))) }
@@ -131,7 +139,7 @@ func visit(ctx context.Context, at string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer c.Close()
+	defer reset(c.(*net.TCPConn)) // an end would keep its port for a minute, and there are thousands of visits
 	_ = c.SetDeadline(time.Now().Add(patience))
 	return who(c)
 }

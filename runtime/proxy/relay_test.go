@@ -38,12 +38,12 @@ func deaf(t testing.TB) fleet.End {
 // TestAnotherEnd is tried when one refuses or does not answer.
 func TestAnotherEnd(t *testing.T) {
 	p, number := begin(t), free(t)
-	p.limits.dial = 50 * time.Millisecond
+	p.limits.dial = 250 * time.Millisecond
 	sticky := tcp(number, named(t, "a"), refusing(t), refusing(t), deaf(t))
 	sticky.Sticky = time.Hour
 	for _, f := range []fleet.Front{sticky, tcp(number, sticky.Ends...)} {
 		serve(t, p, f)
-		for range 20 {
+		for range 5 {
 			if name, err := visit(t.Context(), local(number)); name != "a" {
 				t.Fatal(name, err)
 			}

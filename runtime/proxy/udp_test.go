@@ -160,7 +160,9 @@ func TestIdleFlowEnds(t *testing.T) {
 	}
 
 	serve(t, p, udp(number, answering(t, "127.0.0.1:0", "a")))
+	d.mu.Lock()
 	p.limits.silent = time.Hour
+	d.mu.Unlock()
 	ask(t, c, "?")
 	f, _ := d.flowOf(c)
 	for _, step := range []struct {
