@@ -98,7 +98,8 @@ func New(log *slog.Logger) *Proxy {
 
 // Serve opens the node ports of want, closes all others, and leads what comes from now on to the ends of want; see host.Network. A
 // port that is taken by somebody else is part of the error, which is a host.ErrConflict then; all other ports are served
-// nevertheless, and the next Serve tries again. After Close it does nothing, and says so.
+// nevertheless, and the next Serve tries again. The zero HostNet closes all ports; TCP connections under way are left to end by
+// themselves, or by Close. After Close it does nothing, and says so.
 func (p *Proxy) Serve(ctx context.Context, want fleet.HostNet) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
