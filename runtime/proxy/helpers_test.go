@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -48,14 +49,15 @@ func udp(number uint16, ends ...fleet.End) fleet.Front {
 	return fleet.Front{Service: id("web"), Protocol: corev1.ProtocolUDP, Number: number, Ends: ends}
 }
 
-// nextPort is below the numbers that the kernel gives to sockets which ask for none, and only goes up, so that no two tests meet.
+// nextPort is below the numbers that the kernel gives to sockets which ask for none. It begins elsewhere in each process and only goes
+// up, so that no two tests meet.
 var nextPort atomic.Int64
 
 // free is a port that nobody has, of TCP and UDP.
 func free(t testing.TB) uint16 {
 	t.Helper()
 	for range 10_000 {
-		number := uint16(20_000 + nextPort.Add(1)%10_000)
+		number := uint16(20_000 + (int64(os.Getpid())*101+nextPort.Add(1))%10_000)
 		at := fmt.Sprintf(":%d", number)
 		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", at)
 		if err != nil {
