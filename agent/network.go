@@ -117,14 +117,12 @@ func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) error {
 	if lost {
 		w.Log.Warn("somebody removed rules of Services: they are written anew")
 	}
-	if err := n.Rules.Serve(ctx, plan.Net); err != nil {
-		return err
-	}
+	err = n.Rules.Serve(ctx, plan.Net)
 	if !reflect.DeepEqual(w.zone, plan.Zone) {
 		w.zone = plan.Zone
 		n.Names.Set(plan.Zone)
 	}
-	return nil
+	return err
 }
 
 // watchNetwork has passes made when somebody else changed rules or links. Without it they are found at the next pass.

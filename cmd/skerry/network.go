@@ -62,12 +62,12 @@ func (n networkConfig) settings() fleet.NetworkSettings {
 // network makes what Services need of this machine. Where they cannot or must not be served whole, it changes nothing of the machine.
 func (c config) network(ctx context.Context, machine host.Bridges, log *slog.Logger) (*agent.Network, error) {
 	if c.Network.Services == servicesOff {
-		return c.proxied("network.services is off", log), nil
+		return c.proxied("network.services is off", log), nil //nolint:contextcheck // it lives as long as the process
 	}
 	n, err := c.whole(ctx, machine, log)
 	if err != nil && c.Network.Services != servicesOn {
-		log.Warn("Services are served at node ports alone", "err", err)
-		return c.proxied(err.Error(), log), nil
+		log.Warn("node ports alone are served of Services", "why", err)
+		return c.proxied(err.Error(), log), nil //nolint:contextcheck // it lives as long as the process
 	}
 	return n, err
 }
