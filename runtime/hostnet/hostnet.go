@@ -74,7 +74,8 @@ func New(log *slog.Logger) (*Net, error) {
 	}
 	tx := nft.NewTransaction()
 	remove(tx, knftables.IPv4Family)
-	wanted(knftables.IPv4Family, probe, nil).build(tx)
+	probed, _ := wanted(knftables.IPv4Family, probe, nil)
+	probed.build(tx)
 	if err := nft.Check(context.Background(), tx); err != nil {
 		return nil, fmt.Errorf("services need more of nftables than this kernel has (Linux 5.10 with NAT and connection tracking has it): %w", err)
 	}
@@ -125,7 +126,7 @@ func (n *Net) write(ctx context.Context, want fleet.HostNet, anew bool) error {
 	due := map[key]bool{}
 	for _, family := range families {
 		have := n.have[family]
-		now := wanted(family, want, have)
+		now, differs := wanted(family, want, have)
 		w := writer{steps[0], steps[1], steps[2], family}
 		switch {
 		case !n.known && now != nil && !anew:
@@ -149,12 +150,15 @@ func (n *Net) write(ctx context.Context, want fleet.HostNet, anew bool) error {
 		case have == nil:
 			now.build(tx)
 		default:
-			w.update(have, now)
+			w.update(have, now, differs)
 		}
 		if now != nil {
 			next[family] = now
 		}
-		for _, k := range changed(orEmpty(have), orEmpty(now)) {
+		if now == nil && have != nil {
+			differs.keys = changed(have, &table{})
+		}
+		for _, k := range differs.keys {
 			if k.proto == "udp" {
 				due[k] = true
 			}

@@ -99,6 +99,7 @@ type front struct {
 	masq    bool
 	verdict fleet.Verdict // without ends
 	guard   *gate         // nil: everybody may come
+	asked   fleet.Front   // what it was made from
 }
 
 // has says whether an end is one of the front's.
@@ -110,11 +111,12 @@ type table struct {
 	fronts map[key]*front
 	pods   []netip.Prefix
 	fences []element           // of pods, that lead to gates
-	self   map[netip.Addr]bool // of ends; false: of ends that went with the last change
-	addrs  map[netip.Addr]bool
-	shares map[int]bool    // the numbers of ends for which there is a chain
-	gates  map[string]gate // by name
-	chains map[string]bool // of sticky fronts and their ends, and gates
+	self   map[netip.Addr]int  // of ends: of how many
+	late   map[netip.Addr]bool // of ends that went with the last change
+	addrs  map[netip.Addr]int  // of fronts: of how many
+	shares map[int]bool        // the numbers of ends for which there is a chain
+	gates  map[string]gate     // by name
+	chains map[string]bool     // of sticky fronts and their ends, and gates
 }
 
 // families are those that have a table, in the order in which they are written.
@@ -134,9 +136,11 @@ func empty(want fleet.HostNet) bool { return len(want.Fronts)+len(want.Pods)+len
 
 // wanted is the table of one family that has what is wanted; nil if there should be none. What is the same as in have
 // is taken from there, and ends stay in the slots that they have in it.
-func wanted(family knftables.Family, want fleet.HostNet, have *table) *table {
+//
+// A table that was made from have takes over what have counted: have is of no use afterwards but for its fronts.
+func wanted(family knftables.Family, want fleet.HostNet, have *table) (*table, delta) {
 	if empty(want) {
-		return nil
+		return nil, delta{}
 	}
 	t := &table{family: family, fronts: make(map[key]*front, len(want.Fronts)), gates: map[string]gate{}}
 	for i := range want.Fences {
@@ -165,6 +169,14 @@ func wanted(family knftables.Family, want fleet.HostNet, have *table) *table {
 			}
 			needed = true
 		}
+		if f := old[k]; f != nil && f.isOf(w) {
+			needed = needed || len(f.slots) > 0
+			if f.guard != nil {
+				t.gates[f.guard.name] = *f.guard
+			}
+			t.fronts[k] = f
+			continue
+		}
 		ends, foreign := endsOf(family, w.Ends)
 		if k.node() && len(ends) == 0 && foreign {
 			continue // a node port of the other family
@@ -177,25 +189,96 @@ func wanted(family knftables.Family, want fleet.HostNet, have *table) *table {
 		t.fronts[k] = f
 	}
 	if !needed && family != knftables.IPv4Family {
-		return nil // IPv4 has the table for node ports that nobody serves
+		return nil, delta{} // IPv4 has the table for node ports that nobody serves
 	}
-	t.derive(len(orEmpty(have).self), len(orEmpty(have).addrs))
-	if have != nil {
-		t.remember(have)
-	}
-	return t
+	t.derive()
+	return t, t.since(have)
 }
 
-// remember keeps the addresses of ends that go until the next change: a connection that was led to one of them in the moment of
-// the change has still to be known for one of the end to itself. An address too many does no harm.
-func (t *table) remember(have *table) {
-	same := len(changed(have, t)) == 0 && slices.Equal(have.fences, t.fences)
-	for a, used := range have.self {
-		if _, ok := t.self[a]; !ok && (used || same) {
-			t.self[a] = false
+// delta is what is not the same in two tables.
+type delta struct {
+	keys       []key     // of fronts, in order
+	gone, come []element // that stand for more than one front, in order
+}
+
+// since is what is not as it was; nil: there was nothing. Ends that go are kept among setSelf until the next change: a connection that
+// was led to one in the moment of the change has still to be known for one of the end to itself. An address too many does no harm.
+func (t *table) since(have *table) delta {
+	if have == nil {
+		have = &table{}
+	}
+	d := delta{keys: changed(have, t)}
+	if len(d.keys) == 0 && slices.Equal(have.fences, t.fences) && slices.Equal(have.pods, t.pods) {
+		t.self, t.late, t.addrs = have.self, have.late, have.addrs
+		return d
+	}
+	t.self, t.addrs, t.late = orMake(have.self), orMake(have.addrs), map[netip.Addr]bool{}
+	come := map[element]bool{}
+	count := func(counts map[netip.Addr]int, a netip.Addr, by int, of func(netip.Addr) element) {
+		if counts[a] += by; counts[a] == 1 && by > 0 {
+			come[of(a)] = true
 		}
 	}
+	for _, k := range d.keys { // all that come first: what goes from one front to another has not gone
+		if f := t.fronts[k]; f != nil {
+			for _, e := range f.slots {
+				count(t.self, e.Addr, 1, selfElement)
+			}
+			if !k.node() {
+				count(t.addrs, k.addr, 1, addrElement)
+			}
+		}
+	}
+	for _, k := range d.keys {
+		if f := have.fronts[k]; f != nil {
+			for _, e := range f.slots {
+				if count(t.self, e.Addr, -1, selfElement); t.self[e.Addr] == 0 {
+					delete(t.self, e.Addr)
+					t.late[e.Addr] = true
+				}
+			}
+			if !k.node() {
+				if count(t.addrs, k.addr, -1, addrElement); t.addrs[k.addr] == 0 {
+					delete(t.addrs, k.addr)
+					d.gone = append(d.gone, addrElement(k.addr))
+				}
+			}
+		}
+	}
+	for a := range have.late {
+		if e := selfElement(a); come[e] {
+			delete(come, e) // it is there yet
+		} else if !t.late[a] {
+			d.gone = append(d.gone, e)
+		}
+	}
+	d.come = slices.Collect(maps.Keys(come))
+	for _, p := range have.pods {
+		if !slices.Contains(t.pods, p) {
+			d.gone = append(d.gone, podsElement(p))
+		}
+	}
+	for _, p := range t.pods {
+		if !slices.Contains(have.pods, p) {
+			d.come = append(d.come, podsElement(p))
+		}
+	}
+	for _, list := range [][]element{d.gone, d.come} {
+		slices.SortFunc(list, func(a, b element) int { return cmp.Or(cmp.Compare(a.of, b.of), cmp.Compare(a.key, b.key)) })
+	}
+	return d
 }
+
+func orMake(m map[netip.Addr]int) map[netip.Addr]int {
+	if m == nil {
+		return map[netip.Addr]int{}
+	}
+	return m
+}
+
+func selfElement(a netip.Addr) element   { return element{setSelf, a.String() + " . " + a.String(), ""} }
+func addrElement(a netip.Addr) element   { return element{setAddrs, a.String(), ""} }
+func podsElement(p netip.Prefix) element { return element{setPods, p.String(), ""} }
 
 func endsOf(family knftables.Family, all []fleet.End) (ends []fleet.End, foreign bool) {
 	ends = make([]fleet.End, 0, len(all))
@@ -213,7 +296,8 @@ func endsOf(family knftables.Family, all []fleet.End) (ends []fleet.End, foreign
 }
 
 func frontOf(w *fleet.Front, ends []fleet.End, old *front, guard *gate) *front {
-	f := &front{guard: guard, masq: w.Masquerade && len(ends) > 0}
+	f := &front{guard: guard, asked: *w, masq: w.Masquerade && len(ends) > 0}
+	f.asked.Ends, f.asked.From = slices.Clone(w.Ends), slices.Clone(w.From)
 	if len(ends) == 0 {
 		f.verdict = w.Verdict
 		if f.verdict != fleet.Drop {
@@ -231,6 +315,13 @@ func frontOf(w *fleet.Front, ends []fleet.End, old *front, guard *gate) *front {
 		return old
 	}
 	return f
+}
+
+// isOf reports whether a front was made from what is asked for. Where it is is not compared.
+func (f *front) isOf(w *fleet.Front) bool {
+	a := &f.asked
+	return a.Sticky == w.Sticky && a.Masquerade == w.Masquerade && a.Verdict == w.Verdict && slices.Equal(a.Ends, w.Ends) &&
+		(a.From == nil) == (w.From == nil) && slices.Equal(a.From, w.From)
 }
 
 // place puts ends into slots, so that as many as can be stay where they are.
@@ -262,8 +353,7 @@ func place(have, want []fleet.End) []fleet.End {
 }
 
 // derive finds out what follows from the fronts, about so many addresses of ends and fronts.
-func (t *table) derive(self, addrs int) {
-	t.self, t.addrs = make(map[netip.Addr]bool, self), make(map[netip.Addr]bool, addrs)
+func (t *table) derive() {
 	t.shares, t.chains = map[int]bool{}, map[string]bool{}
 	for name := range t.gates {
 		t.chains[name] = true
@@ -272,18 +362,12 @@ func (t *table) derive(self, addrs int) {
 		t.shares[n] = true
 	}
 	for k, f := range t.fronts {
-		if !k.node() {
-			t.addrs[k.addr] = true
-		}
-		for _, e := range f.slots {
-			t.self[e.Addr] = true
-			if f.sticky > 0 {
-				t.chains[endChain(k, f, e)] = true
-			}
-		}
 		switch {
 		case f.sticky > 0:
 			t.chains[stickyChain(k)] = true
+			for _, e := range f.slots {
+				t.chains[endChain(k, f, e)] = true
+			}
 		case len(f.slots) > 0:
 			t.shares[len(f.slots)] = true
 		}
@@ -302,7 +386,13 @@ func (t *table) build(tx *knftables.Transaction) {
 	w := writer{tx, tx, tx, t.family}
 	w.swap.Add(&knftables.Table{Family: t.family, Name: tableName, Comment: knftables.PtrTo("Services of Skerry, which writes it anew as it needs")})
 	w.skeleton()
-	w.update(&table{family: t.family}, t)
+	w.update(&table{family: t.family}, t, t.whole())
+}
+
+// whole is the delta from nothing.
+func (t *table) whole() delta {
+	same := *t
+	return same.since(nil)
 }
 
 // adopt makes a table that was found in the kernel what t is. All that is the same in every table stays, so that no packet ever
@@ -327,7 +417,7 @@ func (t *table) adopt(w writer, found map[string]int) {
 	for _, name := range []string{setMasq, setNodeMasq, setSelf, setAddrs, setPods} {
 		w.swap.Flush(&knftables.Set{Family: t.family, Table: tableName, Name: name})
 	}
-	w.update(have, t)
+	w.update(have, t, t.whole())
 }
 
 // remove takes a table away, whether it is there or not.
@@ -529,7 +619,7 @@ func (w writer) share(n int) {
 
 // update writes the difference of two tables, of which the first is in the kernel. What is new comes first, for elements
 // and rules to name it, and what is not needed any more last.
-func (w writer) update(have, want *table) {
+func (w writer) update(have, want *table, d delta) {
 	for _, n := range slices.Sorted(maps.Keys(want.shares)) {
 		if !have.shares[n] {
 			w.share(n)
@@ -564,13 +654,13 @@ func (w writer) update(have, want *table) {
 			w.shrink.Flush(w.chain(name)) // an end's is named by its front's
 		}
 	}
-	for _, k := range changed(have, want) {
+	for _, k := range d.keys {
 		old, now := have.fronts[k], want.fronts[k]
 		w.sticky(k, now, have.chains)
 		differ(old.elements(k), now.elements(k))
 	}
 	differ(have.fences, want.fences)
-	gone, come = append(gone, have.shared(want)...), append(come, want.shared(have)...)
+	gone, come = append(gone, d.gone...), append(come, d.come...)
 	for _, e := range gone {
 		w.swap.Delete(w.object(e))
 	}
@@ -594,28 +684,6 @@ func set(all []element) map[element]bool {
 		s[e] = true
 	}
 	return s
-}
-
-// shared are the elements that stand for more than one front, without those that other has, too.
-func (t *table) shared(other *table) []element {
-	var all []element
-	for a := range t.self {
-		if _, ok := other.self[a]; !ok {
-			all = append(all, element{setSelf, a.String() + " . " + a.String(), ""})
-		}
-	}
-	for a := range t.addrs {
-		if !other.addrs[a] {
-			all = append(all, element{setAddrs, a.String(), ""})
-		}
-	}
-	for _, p := range t.pods {
-		if !slices.Contains(other.pods, p) {
-			all = append(all, element{setPods, p.String(), ""})
-		}
-	}
-	slices.SortFunc(all, func(a, b element) int { return cmp.Or(cmp.Compare(a.of, b.of), cmp.Compare(a.key, b.key)) })
-	return all
 }
 
 // changed are the fronts that are not the same in two tables, in order.

@@ -232,11 +232,45 @@ func TestHistoriesEndTheSame(t *testing.T) {
 			if err := m.write(context.Background(), want, false); err != nil { //nolint:usetesting // rapid's t has none
 				t.Fatal(err)
 			}
+			if missing := selfOnly(selves(fresh), selves(nft)); len(missing) > 0 {
+				t.Fatalf("after its history these are not there: %v", missing)
+			}
 			if diff := cmp.Diff(normal(fresh), normal(nft)); diff != "" {
 				t.Fatalf("(-written at once +after its history):\n%s", diff)
 			}
 		}
+		// Ends that went are known for one change more, and not for ever.
+		var lately []string
+		for i := 1; i <= 3; i++ {
+			want := hostNet(aFront(tcp, vip, 90, ends(20+i)), aFront(tcp, vip6, 90, ends6(20+i)))
+			m, fresh, _ := paper()
+			if err := errors.Join(n.write(context.Background(), want, false), m.write(context.Background(), want, true)); err != nil { //nolint:usetesting // rapid's t has none
+				t.Fatal(err)
+			}
+			if i > 1 {
+				lately = append(lately, selves(fresh)...)
+			}
+		}
+		if extra := selfOnly(selves(nft), lately); len(extra) > 0 {
+			t.Fatalf("these never go: %v", extra)
+		}
 	})
+}
+
+// selves are the elements of sk-self.
+func selves(nft *knftables.Fake) []string {
+	var all []string
+	for line := range strings.Lines(nft.Dump()) {
+		if strings.Contains(line, "element") && strings.Contains(line, setSelf+" ") {
+			all = append(all, line)
+		}
+	}
+	return all
+}
+
+// selfOnly are those of a that are not in b.
+func selfOnly(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(line string) bool { return slices.Contains(b, line) })
 }
 
 // normal is what is in a fake, with slots, the order of ends and what is kept for a while left out.
@@ -319,7 +353,7 @@ func TestForgettingIsRepeated(t *testing.T) {
 func TestStaleFlows(t *testing.T) {
 	have := map[knftables.Family]*table{}
 	for _, f := range families {
-		have[f] = wanted(f, hostNet(aFront(udp, vip, 80, ends(1, 2)), aFront(udp, vip, 81, ends(1)), aFront(udp, vip6, 80, ends6(1)),
+		have[f], _ = wanted(f, hostNet(aFront(udp, vip, 80, ends(1, 2)), aFront(udp, vip, 81, ends(1)), aFront(udp, vip6, 80, ends6(1)),
 			aFront(udp, netip.Addr{}, 30080, ends(1)), aFront(udp, machine, 30081, ends(2))), nil)
 	}
 	s := stale{have: have, local: map[netip.Addr]bool{machine: true}, due: map[key]int{
