@@ -102,6 +102,9 @@ func newWorld(t testing.TB) *world {
 			t.Logf("the agent's log:\n%s", tail(raw, 6000))
 		}
 		w.podman.Reset(t)
+		for _, family := range []string{"ip", "ip6"} { // the lab is one machine, and the next test's
+			_ = exec.Command("nft", "delete", "table", family, "skerry").Run() //nolint:noctx // the test's context has ended
+		}
 		unmount(w.dir)
 	})
 	return w
