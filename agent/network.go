@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
 	"reflect"
@@ -13,11 +14,12 @@ import (
 	"github.com/skerry-dev/skerry/runtime/host"
 )
 
-// Network is what Services need of a machine. An agent without one serves none. Where they are served at node ports alone, Settings and
-// Rules are all there is.
+// Network is what Services need of a machine. An agent without one serves none. Where they are served at node ports alone, Settings, Rules and
+// Checks are all there is.
 type Network struct {
 	Settings fleet.NetworkSettings
 	Rules    host.Network
+	Checks   Checks
 	Bridge   host.Bridge // that pods are on
 	// Prepare makes the bridge and all its ports as Services need them; what is so already is left alone. Fresh says that some port
 	// was not, so that pods may have met each other without the machine in between. It is no error that the machine has no link of
@@ -41,6 +43,12 @@ const serveAgain = 2 * time.Second
 // settled is when pods have heard what they were told of each other: who was told something else just before does not listen for a
 // second (Linux's neigh/locktime).
 const settled = 1100 * time.Millisecond
+
+// Checks answers balancers outside that ask whether this host has ends of a Service.
+type Checks interface {
+	// Serve answers these from now on, and no others. A port that is taken is an error, and the others are served all the same.
+	Serve(ctx context.Context, checks []fleet.HealthCheck) error
+}
 
 // Names answers for the cluster's domain.
 type Names interface {
@@ -91,7 +99,7 @@ func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) error {
 	case n == nil:
 		return nil
 	case !n.whole():
-		return n.Rules.Serve(ctx, plan.Net)
+		return errors.Join(n.Rules.Serve(ctx, plan.Net), n.Checks.Serve(ctx, plan.Net.Checks))
 	}
 	fresh, err := n.Prepare(ctx)
 	if err != nil {
@@ -117,7 +125,7 @@ func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) error {
 	if lost {
 		w.Log.Warn("somebody removed rules of Services: they are written anew")
 	}
-	err = n.Rules.Serve(ctx, plan.Net)
+	err = errors.Join(n.Rules.Serve(ctx, plan.Net), n.Checks.Serve(ctx, plan.Net.Checks))
 	if !reflect.DeepEqual(w.zone, plan.Zone) {
 		w.zone = plan.Zone
 		n.Names.Set(plan.Zone)

@@ -88,7 +88,7 @@ func TestLoadBalancer(t *testing.T) {
 	w.config("network: {services: \"on\", loadBalancerPools: [{name: home, cidrs: [192.168.77.240/30]}]}\n")
 	outside := w.outside()
 	balanced := func(more string) string {
-		return "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {type: LoadBalancer, selector: {app: web}, externalTrafficPolicy: Local, ports: [{port: 80, targetPort: 8080}]" + more + "}\n"
+		return "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {type: LoadBalancer, selector: {app: web}, externalTrafficPolicy: Local, healthCheckNodePort: 30099, ports: [{port: 80, targetPort: 8080}]" + more + "}\n"
 	}
 	w.write("web.yaml", w.labelled("web", "{app: web}", "serve")+"---\n"+balanced(", loadBalancerIP: 192.168.77.241"))
 	w.commit("web")
@@ -101,6 +101,11 @@ func TestLoadBalancer(t *testing.T) {
 		}
 		if out := w.must("status"); !strings.Contains(out, "Service/default/web  LoadBalancer") || !strings.Contains(out, "  192.168.77.241  80:") {
 			t.Errorf("status:\n%s", out)
+		}
+	})
+	w.scene("balancers are told that it is here", func(t *testing.T) {
+		if got, err := askOf(outside, "192.168.77.1:30099", "/healthz"); err != nil || !strings.Contains(got, `"localEndpoints":1`) {
+			t.Errorf("%s, %v", got, err)
 		}
 	})
 	w.scene("only who may", func(t *testing.T) {

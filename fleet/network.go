@@ -45,6 +45,16 @@ func PortKey(protocol corev1.Protocol, port int32) string {
 	return string(protocol) + "/" + strconv.Itoa(int(port))
 }
 
+// HealthPort is the key in NodePorts of the port at which balancers outside ask whether a host has ends of a Service.
+const HealthPort = "TCP/health"
+
+// HealthCheck is what a host answers there.
+type HealthCheck struct {
+	Service ObjectID
+	Number  uint16
+	Ends    int // how many ready ends the host has itself
+}
+
 // HostNet is all that the network of one host should be for Services. Fronts are in the order of FrontOrder, no two alike in address,
 // protocol and number. The zero value wants nothing: what was made before is taken down.
 type HostNet struct {
@@ -56,6 +66,8 @@ type HostNet struct {
 	Here []netip.Addr
 	// Addrs are those that the host itself has for Services, in order: neighbours are told that they are here.
 	Addrs []netip.Addr
+	// Checks are in the order of their Services' IDs.
+	Checks []HealthCheck
 	// Fences are of the host's own pods, in the order of their addresses.
 	Fences []Fence
 }

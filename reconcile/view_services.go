@@ -138,6 +138,7 @@ func (v *View) Services() []corev1.Service {
 				p.NodePort = number
 			}
 		}
+		out.Spec.HealthCheckNodePort = cmp.Or(given.NodePorts[fleet.HealthPort], out.Spec.HealthCheckNodePort)
 		for _, a := range given.Balancers {
 			out.Status.LoadBalancer.Ingress = append(out.Status.LoadBalancer.Ingress, corev1.LoadBalancerIngress{IP: a.String()})
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/skerry-dev/skerry/agent"
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/check"
 	"github.com/skerry-dev/skerry/runtime/dns"
 	"github.com/skerry-dev/skerry/runtime/host"
 	"github.com/skerry-dev/skerry/runtime/hostnet"
@@ -76,7 +77,7 @@ func (c config) network(ctx context.Context, machine host.Bridges, log *slog.Log
 func (c config) proxied(why string, log *slog.Logger) *agent.Network {
 	settings := c.Network.settings()
 	settings.Without = why
-	return &agent.Network{Settings: settings, Rules: proxy.New(log)}
+	return &agent.Network{Settings: settings, Rules: proxy.New(log), Checks: check.New(log)}
 }
 
 // whole serves Services by the machine's own network.
@@ -96,7 +97,7 @@ func (c config) whole(ctx context.Context, machine host.Bridges, log *slog.Logge
 		return nil, fmt.Errorf("listen for DNS on %s: %w", at, err)
 	}
 	return &agent.Network{
-		Settings: settings, Bridge: bridge, Rules: rules, DNSAt: at,
+		Settings: settings, Bridge: bridge, Rules: rules, Checks: check.New(log), DNSAt: at,
 		Prepare: func(ctx context.Context) (bool, error) {
 			if err := machine.EnsureBridge(ctx, bridge); err != nil {
 				return false, err

@@ -125,6 +125,15 @@ func TestAllocate(t *testing.T) {
 		{"one of each protocol", v4, []runtime.Object{service("a", asking(30007)), service("b", asking(30007), func(s *corev1.Service) { s.Spec.Ports[0].Protocol = corev1.ProtocolUDP })}, nil,
 			"a " + a4 + " TCP/80=30007\nb " + b4 + " UDP/80=30007", ""},
 		{"a balancer without", v4, []runtime.Object{service("a", balanced, func(s *corev1.Service) { s.Spec.AllocateLoadBalancerNodePorts = new(bool) })}, nil, "a " + a4, noPool},
+		{"a port for health checks", v4, []runtime.Object{service("a", balanced, external(corev1.ServiceExternalTrafficPolicyLocal), func(s *corev1.Service) {
+			s.Spec.AllocateLoadBalancerNodePorts, s.Spec.HealthCheckNodePort = new(bool), 30009
+		})}, nil, "a " + a4 + " TCP/health=30009", noPool},
+		{"one that another has", v4, []runtime.Object{
+			service("a", nodePort, asking(30009)),
+			service("b", balanced, external(corev1.ServiceExternalTrafficPolicyLocal), func(s *corev1.Service) {
+				s.Spec.AllocateLoadBalancerNodePorts, s.Spec.HealthCheckNodePort = new(bool), 30009
+			}),
+		}, nil, "a " + a4 + " TCP/80=30009\nb " + b4, strings.Replace(noPool, "a:", "b:", 1) + "\nb: node port 30009 is that of Service/default/a: ask for another, or for none"},
 		{"a balancer that asks", v4, []runtime.Object{service("a", asking(30007), balanced, func(s *corev1.Service) { s.Spec.AllocateLoadBalancerNodePorts = new(bool) })}, nil, "a " + a4 + " TCP/80=30007", noPool},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -51,13 +51,17 @@ func Net(in NetInput) (fleet.HostNet, []fleet.Note) {
 	slices.SortFunc(n.fronts, fleet.FrontOrder)
 	slices.SortFunc(n.notes, fleet.Note.Compare)
 	var held []netip.Addr
+	var checks []fleet.HealthCheck
 	for _, s := range services {
 		held = append(held, s.exposure.Balancers...)
+		if number := s.exposure.NodePorts[fleet.HealthPort]; number != 0 && hasHealthPort(s.svc) {
+			checks = append(checks, fleet.HealthCheck{Service: s.id, Number: uint16(number), Ends: s.here(in.Node)})
+		}
 	}
 	slices.SortFunc(held, netip.Addr.Compare)
 	pods := slices.Clone(in.Pods)
 	slices.SortFunc(pods, netip.Prefix.Compare)
-	return fleet.HostNet{Fronts: n.fronts, Pods: slices.Compact(pods), Addrs: slices.Compact(held)}, slices.Compact(n.notes)
+	return fleet.HostNet{Fronts: n.fronts, Pods: slices.Compact(pods), Addrs: slices.Compact(held), Checks: checks}, slices.Compact(n.notes)
 }
 
 // spot is what no two fronts have in common.
@@ -126,6 +130,17 @@ func (n *netting) outside(s *served) {
 		f.Ends, f.Verdict = s.ports[i].choose(local, s.families()...)
 		n.add(f)
 	}
+}
+
+// here is how many ready endpoints a node has.
+func (s *served) here(node fleet.NodeName) int {
+	addrs := map[netip.Addr]bool{}
+	for _, e := range s.endpoints {
+		if e.Ready && e.Node != "" && e.Node == node {
+			addrs[e.Addr] = true
+		}
+	}
+	return len(addrs)
 }
 
 // sources are its loadBalancerSourceRanges; nil for none.

@@ -174,3 +174,26 @@ func TestSharedAddress(t *testing.T) {
 		t.Error(net.Pods)
 	}
 }
+
+// TestHealthChecks: how many ready ends a node has itself.
+func TestHealthChecks(t *testing.T) {
+	pods := []expose.Pod{pod("p", "a", "10.0.0.1"), pod("q", "a", "10.0.0.2", sick), pod("r", "a", "10.0.0.3", on("b")), pod("s", "a", "10.0.0.4", draining)}
+	local := desiredOf(service("a", balanced, external(corev1.ServiceExternalTrafficPolicyLocal)))
+	e := given("a", "10.96.0.20")
+	e.NodePorts = map[string]int32{fleet.HealthPort: 30009}
+	for node, want := range map[fleet.NodeName]int{"a": 1, "b": 1, "c": 0} {
+		net, _ := expose.Net(expose.NetInput{Desired: local, Exposures: []fleet.Exposure{e}, Backends: expose.Backends(local, pods), Node: node})
+		if len(net.Checks) != 1 || net.Checks[0] != (fleet.HealthCheck{Service: id("a"), Number: 30009, Ends: want}) {
+			t.Errorf("%s: %v", node, net.Checks)
+		}
+		for _, f := range net.Fronts {
+			if f.Number == 30009 {
+				t.Errorf("%s: a front at the port for checks: %+v", node, f)
+			}
+		}
+	}
+	cluster := desiredOf(service("a", balanced))
+	if net, _ := expose.Net(expose.NetInput{Desired: cluster, Exposures: []fleet.Exposure{e}, Node: "a"}); net.Checks != nil {
+		t.Errorf("all nodes have ends for it: %v", net.Checks)
+	}
+}

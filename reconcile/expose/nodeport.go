@@ -47,6 +47,14 @@ func (c *claim) open(f func(key string, asked int32)) {
 			f(key, p.NodePort)
 		}
 	}
+	if _, has := c.ports[fleet.HealthPort]; !has && hasHealthPort(c.svc) {
+		f(fleet.HealthPort, c.svc.Spec.HealthCheckNodePort)
+	}
+}
+
+// hasHealthPort reports whether balancers outside have to find out which hosts a Service's connections can be sent to.
+func hasHealthPort(svc *corev1.Service) bool {
+	return svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal
 }
 
 // takePort gives a port of the hosts to a Service, unless it is taken: by another or by another port of its own.

@@ -26,7 +26,7 @@ var serviceFields = fieldTable{
 	{path: "loadBalancerSourceRanges"},
 	{path: "externalName"},
 	{path: "externalTrafficPolicy"},
-	{path: "healthCheckNodePort", treatment: noted, text: "has no effect yet: nobody answers there"},
+	{path: "healthCheckNodePort"},
 	{path: "publishNotReadyAddresses"},
 	{path: "sessionAffinityConfig.clientIP.timeoutSeconds"},
 	{path: "ipFamilies"}, // as far as the node has them
