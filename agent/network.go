@@ -21,10 +21,12 @@ type Network struct {
 	Rules    host.Network
 	Checks   Checks
 	Bridge   host.Bridge // that pods are on
+	// Ensure makes the bridge in Podman, if it is not there. Safe for concurrent use.
+	Ensure func(ctx context.Context) error
 	// Prepare makes the bridge and all its ports as Services need them; what is so already is left alone. Fresh says that some port
 	// was not, so that pods may have met each other without the machine in between. It is no error that the machine has no link of
 	// the bridge yet: Podman makes that with the first pod. Safe for concurrent use.
-	Prepare func(ctx context.Context) (fresh bool, err error)
+	Prepare func() (fresh bool, err error)
 	// Announce tells the pods on the bridge that others are reached by way of the machine. Whoever heard something else within the
 	// last second does not listen.
 	Announce func(others []netip.Addr) error
@@ -84,8 +86,9 @@ func (n *Network) cluster(desired fleet.Desired, a fleet.Assignment, namespace s
 	}
 	return apply.Cluster{
 		Bridge: n.Bridge.Name, Domain: n.Settings.Domain, DNS: n.Settings.DNS, Services: reconcile.Variables(desired, a, namespace),
-		Prepare: func(ctx context.Context) error {
-			_, err := n.Prepare(ctx)
+		Ensure: n.Ensure,
+		Prepare: func(context.Context) error {
+			_, err := n.Prepare()
 			return err
 		},
 	}
@@ -101,7 +104,7 @@ func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) error {
 	case !n.whole():
 		return errors.Join(n.Rules.Serve(ctx, plan.Net), n.Checks.Serve(ctx, plan.Net.Checks))
 	}
-	fresh, err := n.Prepare(ctx)
+	fresh, err := n.Prepare()
 	if err != nil {
 		return err
 	}

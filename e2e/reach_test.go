@@ -181,3 +181,17 @@ func TestNodePortsByProxy(t *testing.T) {
 		}
 	})
 }
+
+// TestBridgeThatPodmanLost: a link that was left when Podman's own storage was reset is in nobody's way.
+func TestBridgeThatPodmanLost(t *testing.T) {
+	w := newWorld(t)
+	w.config(servicesOn)
+	w.sh("ip link add skerry0 type bridge && ip addr add 10.42.0.1/24 dev skerry0 && ip link set skerry0 up")
+	w.write("web.yaml", w.labelled("web", "{app: web}", "serve"))
+	w.commit("web")
+	w.start()
+	w.must("sync", "--wait", "60s")
+	if ip := w.untilPod("web", "ready", ready).Status.PodIP; !strings.HasPrefix(ip, "10.42.0.") {
+		t.Errorf("it is at %s", ip)
+	}
+}

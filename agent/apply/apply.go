@@ -41,8 +41,9 @@ type Cluster struct {
 	Domain   string // below which pods and Services have their names
 	DNS      netip.Addr
 	Services []corev1.EnvVar // variables of the namespace's Services
-	// Prepare makes the link of a new pod ready before anything runs in it; nil where nothing is to be done.
-	Prepare func(ctx context.Context) error
+	// Ensure makes the network in Podman, if it is not there, and Prepare the link of a new pod ready before anything runs in it.
+	// nil where pods are on Podman's default network.
+	Ensure, Prepare func(ctx context.Context) error
 }
 
 // Done is one step that was carried out, or not.
@@ -166,7 +167,14 @@ func (r *run) step(ctx context.Context, s fleet.Step) error {
 		if err != nil {
 			return err
 		}
-		if r.podID, err = r.Host.CreatePod(ctx, box); err != nil || box.Bridge == "" || r.Cluster.Prepare == nil {
+		if box.Bridge == "" {
+			r.podID, err = r.Host.CreatePod(ctx, box)
+			return err
+		}
+		if err := r.Cluster.Ensure(ctx); err != nil {
+			return err
+		}
+		if r.podID, err = r.Host.CreatePod(ctx, box); err != nil {
 			return err
 		}
 		return r.Cluster.Prepare(ctx)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -98,12 +99,8 @@ func (c config) whole(ctx context.Context, machine host.Bridges, log *slog.Logge
 	}
 	return &agent.Network{
 		Settings: settings, Bridge: bridge, Rules: rules, Checks: check.New(log), DNSAt: at,
-		Prepare: func(ctx context.Context) (bool, error) {
-			if err := machine.EnsureBridge(ctx, bridge); err != nil {
-				return false, err
-			}
-			return prepare(bridge.Interface, settings.Addrs)
-		},
+		Ensure:   func(ctx context.Context) error { return ensure(ctx, machine, bridge) },
+		Prepare:  func() (bool, error) { return prepare(bridge.Interface, settings.Addrs) },
 		Announce: func(pods []netip.Addr) error { return hostnet.Announce(bridge.Interface, pods...) },
 		Watch: func(ctx context.Context, ring func()) error {
 			group, ctx := errgroup.WithContext(ctx)
@@ -113,6 +110,23 @@ func (c config) whole(ctx context.Context, machine host.Bridges, log *slog.Logge
 		},
 		Names: dns.New(dns.Config{Log: log}), Packets: packets, Listener: listener,
 	}, nil
+}
+
+// ensure makes a network in Podman. Where Podman has lost it and left its link, which has our name and no port, that is in the way.
+func ensure(ctx context.Context, machine host.Bridges, bridge host.Bridge) error {
+	err := machine.EnsureBridge(ctx, bridge)
+	if err == nil {
+		return nil
+	}
+	link, errLink := netlink.LinkByName(bridge.Interface)
+	links, errLinks := netlink.LinkList()
+	if errLink != nil || errLinks != nil || slices.ContainsFunc(links, func(l netlink.Link) bool { return l.Attrs().MasterIndex == link.Attrs().Index }) {
+		return err
+	}
+	if errDel := netlink.LinkDel(link); errDel != nil {
+		return errors.Join(err, fmt.Errorf("remove the link %s that is left of it: %w", bridge.Interface, errDel))
+	}
+	return machine.EnsureBridge(ctx, bridge)
 }
 
 // prepare makes a bridge and its ports as Services need them, if it is there yet; fresh says that a port was not. The machine itself
