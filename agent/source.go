@@ -88,7 +88,7 @@ func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
 			break
 		}
 		a.Log.Info("source read", "source", s.Name, "revision", snapshot.Revision.Short(), "title", snapshot.Title,
-			"objects", len(next.objects), "faults", len(next.faults), "took", time.Since(began).Round(time.Millisecond))
+			"objects", len(next.objects), "faults", len(untaken(next.faults)), "took", time.Since(began).Round(time.Millisecond))
 		for _, f := range next.faults {
 			if f.Kind != manifest.Warning {
 				a.Log.Warn("manifest not taken", "source", s.Name, "fault", f.String())

@@ -33,6 +33,7 @@ func (p *planner) network(slots []fleet.Slot) {
 		p.plan.Net = p.proxied(backends)
 		return
 	}
+	p.strangers(pods)
 	net, notes := expose.Net(expose.NetInput{
 		Desired: p.in.Desired, Exposures: p.in.Assignment.Exposures, Backends: backends, Node: p.in.Node.Name, Pods: []netip.Prefix{settings.Pods},
 	})
@@ -51,6 +52,19 @@ func (p *planner) network(slots []fleet.Slot) {
 	if len(net.Fronts)+len(net.Fences) > 0 {
 		net.Here = p.here()
 		p.plan.Net = net
+	}
+}
+
+// strangers notes pods that are not on the pods' network.
+func (p *planner) strangers(pods []expose.Pod) {
+	for i := range pods {
+		pod := &pods[i]
+		ip, err := netip.ParseAddr(pod.Status.PodIP)
+		if err == nil && pod.Slot.Goal == fleet.Run && pod.Spec != nil && !pod.Spec.Spec.HostNetwork && !p.in.Network.Pods.Contains(ip) {
+			p.plan.Report.Notes = append(p.plan.Report.Notes, fleet.Note{
+				About: pod.Slot.Pod.Object(), Text: "it was made while Services were off: it knows no names, and policies do not hold for it, until it is replaced",
+			})
+		}
 	}
 }
 

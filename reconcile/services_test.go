@@ -184,3 +184,15 @@ func TestPodsWaitForRules(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestPodsFromBefore: a pod on Podman's own network is served, and said to be there.
+func TestPodsFromBefore(t *testing.T) {
+	m := newMachine(t, deploymentOf("web", 2, "hello:1")).settle()
+	for i, ip := range []string{"10.42.0.2", "10.88.0.2"} {
+		m.host.Pods[i].IPs = []netip.Addr{netip.MustParseAddr(ip)}
+	}
+	plan := Plan(NodeInput{Node: alpha, Assignment: m.stored, Templates: m.templates, Desired: m.desired, Host: m.host, Now: m.now, Network: serviceNetwork})
+	if n := plan.Report.Notes; len(n) != 1 || n[0].About != m.host.Pods[1].Pod.Object() || !strings.HasPrefix(n[0].Text, "it was made while Services were off") {
+		t.Errorf("%v", n)
+	}
+}
