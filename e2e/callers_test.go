@@ -8,12 +8,9 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // caller asks one address over and over: one question at a time, so many a second.
@@ -123,23 +120,8 @@ func (a caller) datagrams() (ask func() error, end func()) {
 
 // dial dials in the caller's network namespace.
 func (a caller) dial(ctx context.Context, network, address string) (conn net.Conn, err error) {
-	dialer := &net.Dialer{Timeout: callTimeout}
 	if a.process == 0 {
-		return dialer.DialContext(ctx, network, address)
+		return (&net.Dialer{Timeout: callTimeout}).DialContext(ctx, network, address)
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		var ns *os.File
-		if ns, err = os.Open(fmt.Sprintf("/proc/%d/ns/net", a.process)); err != nil {
-			return
-		}
-		defer ns.Close()
-		if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err == nil {
-			conn, err = dialer.DialContext(ctx, network, address)
-		}
-	}()
-	<-done
-	return conn, err
+	return dialIn(fmt.Sprintf("/proc/%d/ns/net", a.process))(ctx, network, address)
 }

@@ -869,14 +869,24 @@ func dialIn(path string) func(ctx context.Context, network, address string) (net
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-			var ns *os.File
-			if ns, err = os.Open(path); err != nil {
+			// A thread that cannot come back stays locked, and ends with the goroutine. The process's first thread would not: it stands
+			// for all of the process in /proc/self.
+			runtime.LockOSThread()
+			var home, there *os.File
+			if home, err = os.Open("/proc/thread-self/ns/net"); err != nil {
 				return
 			}
-			defer ns.Close()
-			if err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err == nil {
-				conn, err = new(net.Dialer).DialContext(ctx, network, address)
+			defer home.Close()
+			if there, err = os.Open(path); err != nil {
+				return
+			}
+			defer there.Close()
+			if err = unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
+				return
+			}
+			conn, err = (&net.Dialer{Timeout: callTimeout}).DialContext(ctx, network, address)
+			if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back == nil {
+				runtime.UnlockOSThread()
 			}
 		}()
 		<-done

@@ -293,7 +293,7 @@ func (w *world) powerCut() {
 			w.t.Fatal(err)
 		}
 	}
-	w.command("ip", "link", "delete", "podman0")
+	w.command("ip", "link", "delete", "skerry0")
 	w.command("iptables", "-t", "nat", "-F")
 	w.command("iptables", "-F")
 }

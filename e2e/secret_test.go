@@ -270,7 +270,7 @@ func TestServes(t *testing.T) {
 		"/apis/apps/v1/deployments":            {`"kind":"DeploymentList"`, `"availableReplicas":1`, `"apiVersion":"apps/v1"`},
 		"/apis/apps/v1/namespaces/default/replicasets": {`"readyReplicas":1`, `"kind":"Deployment"`, "pod-template-hash"},
 		"/api/v1/namespaces/default/pods/none":         {`"reason":"NotFound"`, `"code":404`},
-		"/api/v1/services":                             {`"code":404`},
+		"/api/v1/endpoints":                            {`"code":404`},
 	} {
 		body := w.raw(path)
 		for _, want := range wants {

@@ -22,21 +22,33 @@ func (m *Machine) EnsureBridge(ctx context.Context, b host.Bridge) error {
 	if err != nil {
 		return err
 	}
-	there, err := network.Inspect(ctx, b.Name, nil)
-	switch err = kind(ctx, err); {
-	case err == nil:
-		return sameBridge(there, b)
-	case !errors.Is(err, host.ErrNotFound):
-		return fmt.Errorf("inspect network %s: %w", b.Name, err)
+	if is, err := isBridge(ctx, b); is || err != nil {
+		return err
 	}
 	want := &nettypes.Network{
 		Name: b.Name, Driver: "bridge", NetworkInterface: b.Interface, Labels: map[string]string{fleet.LabelBridge: b.Subnet.String()},
 		Subnets: []nettypes.Subnet{{Subnet: nettypes.IPNet{IPNet: ipNet(b.Subnet)}, Gateway: net.IP(b.Gateway().AsSlice())}},
 	}
 	if _, err := network.Create(ctx, want); err != nil {
+		if is, errIs := isBridge(ctx, b); is && errIs == nil { // another pod of ours was first
+			return nil
+		}
 		return fmt.Errorf("create network %s: %w", b.Name, kind(ctx, err))
 	}
 	return nil
+}
+
+// isBridge reports whether a network is there already; one that is not as it should be is an error.
+func isBridge(ctx context.Context, b host.Bridge) (bool, error) {
+	there, err := network.Inspect(ctx, b.Name, nil)
+	switch err = kind(ctx, err); {
+	case err == nil:
+		return true, sameBridge(there, b)
+	case errors.Is(err, host.ErrNotFound):
+		return false, nil
+	default:
+		return false, fmt.Errorf("inspect network %s: %w", b.Name, err)
+	}
 }
 
 // sameBridge is an error when a network of that name is somebody else's, or has other addresses.

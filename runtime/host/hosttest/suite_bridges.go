@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/skerry-dev/skerry/runtime/host"
 )
 
@@ -23,6 +25,15 @@ func (b *bench) bridge() host.Bridge {
 }
 
 var bridgeTests = map[string]func(*bench){
+	"several make sure of one at once": func(b *bench) {
+		net := b.bridge()
+		b.must(b.RemoveBridge(b.Context(), net.Name))
+		var group errgroup.Group
+		for range 5 {
+			group.Go(func() error { return b.EnsureBridge(b.Context(), net) })
+		}
+		b.must(group.Wait())
+	},
 	"the same again is the same, other addresses are not": func(b *bench) {
 		net := b.bridge()
 		b.must(b.EnsureBridge(b.Context(), net))
