@@ -10,7 +10,7 @@ type IntentVerb string
 
 // The verbs. Scale, Pause and Resume, Suspend and Unsuspend stand for a field of the object's and hold until Git says
 // something else of that field than it said when they were given; so does Undo for the template. Restart and Trigger are
-// done once.
+// done once. Cordon, Drain and Uncordon are of nodes and hold until the next of them.
 const (
 	Scale     IntentVerb = "scale"     // Replicas
 	Pause     IntentVerb = "pause"     // a Deployment's rollout
@@ -20,6 +20,9 @@ const (
 	Suspend   IntentVerb = "suspend"   // a CronJob or Job
 	Unsuspend IntentVerb = "unsuspend" // it goes on
 	Trigger   IntentVerb = "trigger"   // a CronJob runs once, now
+	Cordon    IntentVerb = "cordon"    // a node gets no pods any more
+	DrainNode IntentVerb = "drain"     // and those that it has go elsewhere, as budgets allow
+	Uncordon  IntentVerb = "uncordon"  // it gets pods again
 )
 
 // Intent is an operator's wish that is not in Git. It is data: who, when, what.
@@ -44,6 +47,8 @@ func (i Intent) Field() string {
 		return "spec.paused"
 	case Suspend, Unsuspend:
 		return "spec.suspend"
+	case Cordon, DrainNode, Uncordon:
+		return "spec.unschedulable"
 	case Undo:
 		return "spec.template"
 	case Restart, Trigger:

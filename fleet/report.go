@@ -6,13 +6,20 @@ import (
 	corev1 "k8s.io/api/core/v1"
 )
 
-// Node is a machine as Decide sees it.
+// Node is a machine of the fleet: what it says of itself, and what others know of it.
 type Node struct {
-	Name        NodeName
-	Labels      map[string]string
-	Address     string
-	Allocatable corev1.ResourceList
-	Down        string // why it cannot act; empty when it can
+	Name    NodeName          `json:"name"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Taints  []corev1.Taint    `json:"taints,omitempty"`
+	Address string            `json:"address,omitempty"`
+	// Fleet is where other nodes reach its agent, host:port; empty on a single node.
+	Fleet       string              `json:"fleet,omitempty"`
+	Voter       bool                `json:"voter,omitempty"` // it keeps a copy of the fleet's memory
+	Version     string              `json:"version,omitempty"`
+	Allocatable corev1.ResourceList `json:"allocatable,omitempty"`
+
+	Unschedulable bool   `json:"-"` // it is cordoned, by Git or by an intent
+	Down          string `json:"-"` // why it cannot act; empty when it can
 }
 
 // PodReport is what a node says of one pod that carries our labels, in a slot or not.
@@ -40,9 +47,13 @@ type NodeReport struct {
 	Pods []PodReport
 	// Claims are volumes that outlive pods, in the order of their IDs.
 	Claims []ObservedClaim
+	// Images are names of those that are there already, in order.
+	Images []string `json:",omitempty"`
 	// Pending is how many pods something is being done about, or about to be.
 	Pending int
-	Notes   []Note
+	// Revisions are the commits that the node has read of each source.
+	Revisions map[SourceName]Revision `json:",omitempty"`
+	Notes     []Note
 }
 
 // Condition returns the pod's condition of that type, or nil.

@@ -21,7 +21,7 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
-// Store implements coord.Store and coord.Intents for one machine.
+// Store implements coord.Store, coord.Intents and coord.Roll for one machine.
 type Store struct {
 	db   *bbolt.DB
 	turn chan struct{} // holds one token while nobody leads
@@ -29,6 +29,8 @@ type Store struct {
 	mu         sync.Mutex
 	assignment fleet.Assignment
 	intents    []fleet.Intent // in order; replaced whole, never changed
+	nodes      []fleet.Node   // in order; replaced whole, never changed
+	charter    fleet.Charter
 	reports    map[fleet.NodeName]fleet.NodeReport
 	holder     *lease
 	watchers   map[int]func()
@@ -38,6 +40,7 @@ type Store struct {
 var (
 	_ coord.Store   = (*Store)(nil)
 	_ coord.Intents = (*Store)(nil)
+	_ coord.Roll    = (*Store)(nil)
 )
 
 // ErrInUse says that another process has the file open.
@@ -47,6 +50,8 @@ var (
 	bucket        = []byte("skerry")
 	assignmentKey = []byte("assignment")
 	intentsKey    = []byte("intents")
+	nodesKey      = []byte("nodes")
+	charterKey    = []byte("charter")
 )
 
 // Open opens or creates the file, which must lie in an existing folder. A file that another process has open
@@ -66,7 +71,8 @@ func Open(file string) (*Store, error) {
 		if b == nil {
 			return nil
 		}
-		return errors.Join(read(b, assignmentKey, &s.assignment), read(b, intentsKey, &s.intents))
+		return errors.Join(read(b, assignmentKey, &s.assignment), read(b, intentsKey, &s.intents),
+			read(b, nodesKey, &s.nodes), read(b, charterKey, &s.charter))
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("read store %s: %w", file, err), db.Close())
@@ -222,6 +228,63 @@ func (s *Store) Reports(context.Context) ([]fleet.NodeReport, error) {
 	defer s.mu.Unlock()
 	return slices.SortedFunc(maps.Values(s.reports), func(a, b fleet.NodeReport) int { return cmp.Compare(a.Node, b.Node) }), nil
 }
+
+// Register keeps what a node says of itself.
+func (s *Store) Register(_ context.Context, node fleet.Node) error {
+	return s.enroll(node.Name, node)
+}
+
+// Dismiss forgets a node and its report.
+func (s *Store) Dismiss(_ context.Context, name fleet.NodeName) error {
+	return s.enroll(name)
+}
+
+// enroll puts a node, or nothing, in the place of whoever had the name.
+func (s *Store) enroll(name fleet.NodeName, node ...fleet.Node) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := slices.DeleteFunc(slices.Clone(s.nodes), func(n fleet.Node) bool { return n.Name == name })
+	next = append(next, node...)
+	slices.SortFunc(next, func(a, b fleet.Node) int { return cmp.Compare(a.Name, b.Name) })
+	if err := s.put(nodesKey, next); err != nil {
+		return fmt.Errorf("keep node %s: %w", name, err)
+	}
+	s.nodes = next
+	if len(node) == 0 {
+		delete(s.reports, name)
+	}
+	s.ring()
+	return nil
+}
+
+// Nodes returns who was registered.
+func (s *Store) Nodes(context.Context) ([]fleet.Node, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.nodes, nil
+}
+
+// Charter returns what was granted.
+func (s *Store) Charter(context.Context) (fleet.Charter, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.charter, nil
+}
+
+// Grant keeps a charter.
+func (s *Store) Grant(_ context.Context, charter fleet.Charter) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.put(charterKey, charter); err != nil {
+		return fmt.Errorf("keep charter: %w", err)
+	}
+	s.charter = charter
+	s.ring()
+	return nil
+}
+
+// Away is empty: nothing is between this process and its own file.
+func (s *Store) Away() string { return "" }
 
 // ring calls the watchers, which do not block.
 func (s *Store) ring() {

@@ -1,0 +1,27 @@
+package fleet
+
+import "time"
+
+// Charter is what all nodes of a fleet go by: it is set once, and not in each node's configuration.
+type Charter struct {
+	Sources []SourceTerms `json:"sources,omitempty"` // in the order of their names
+	Network NetworkTerms  `json:"network,omitzero"`
+}
+
+// SourceTerms say what a source is. How a node may read it (passwords and keys) stays on the node.
+type SourceTerms struct {
+	Name       SourceName    `json:"name"`
+	URL        string        `json:"url"` // without credentials
+	Branch     string        `json:"branch,omitempty"`
+	Path       string        `json:"path,omitempty"`
+	Interval   time.Duration `json:"interval"`
+	OnFailure  string        `json:"onFailure,omitempty"`
+	AllowEmpty bool          `json:"allowEmpty,omitempty"`
+}
+
+// NetworkTerms are the networks that all nodes have to know alike, as the configuration writes them.
+type NetworkTerms struct {
+	PodCIDR     string `json:"podCIDR,omitempty"`
+	ServiceCIDR string `json:"serviceCIDR,omitempty"`
+	Domain      string `json:"domain,omitempty"`
+}
