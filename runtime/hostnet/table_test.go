@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/knftables"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/host"
 )
 
 // paper is a Net without a kernel. forgot is what was asked of connection tracking.
@@ -347,6 +348,51 @@ func TestForgettingIsRepeated(t *testing.T) {
 	}
 	if len(*forgot) != 1+sweeps {
 		t.Errorf("asked for %v", *forgot)
+	}
+}
+
+// TestAddressThatCannotBeHad keeps no flow from being forgotten, is asked for again, and does no harm to a pod that got the
+// address of one that went meanwhile.
+func TestAddressThatCannotBeHad(t *testing.T) {
+	n, _, forgot := paper()
+	held, fault := 0, errors.New("it is on no network of this machine")
+	n.hold = func([]netip.Addr) error { held++; return fault }
+	want := hostNet(aFront(tcp, vip, 80, ends(1)))
+	want.Addrs = []netip.Addr{netip.MustParseAddr("203.0.113.9")}
+	serve := func(here ...int) error {
+		want.Here = nil
+		for _, i := range here {
+			want.Here = append(want.Here, podAddr(i))
+		}
+		return n.Serve(t.Context(), want)
+	}
+	for _, here := range [][]int{{1, 2}, {1}} {
+		if _, partly := errors.AsType[host.Partly](serve(here...)); !partly {
+			t.Error("rules are as they should be, and it is not said")
+		}
+	}
+	if len(*forgot) == 0 {
+		t.Error("flows to a pod that went are not forgotten")
+	}
+	cut := errors.New("interrupted")
+	n.forget = func(stale) error { return cut }
+	if err := serve(); !errors.Is(err, cut) || !errors.Is(err, fault) {
+		t.Error(err)
+	} else if _, partly := errors.AsType[host.Partly](err); partly {
+		t.Error("flows go where they should not, and it is not said")
+	}
+	n.forget = func(s stale) error {
+		if s.gone[podAddr(1)] {
+			t.Error("flows of a pod that is here are forgotten")
+		}
+		return nil
+	}
+	fault = nil
+	must(t, serve(1))
+	before := held
+	must(t, serve(1))
+	if held == before {
+		t.Error("an address that somebody took away is not taken again")
 	}
 }
 
