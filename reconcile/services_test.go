@@ -169,18 +169,29 @@ func TestPoliciesFencePods(t *testing.T) {
 	}
 }
 
-// TestPodsWaitForRules: who cannot be taken out of the rotation is not told to end before patience is.
+// TestPodsWaitForRules: who cannot be taken out of the rotation is not told to end before patience is; who was never in it is.
 func TestPodsWaitForRules(t *testing.T) {
-	in := NodeInput{Now: start, Assignment: fleet.Assignment{Slots: []fleet.Slot{
-		{Identity: fleet.Identity{UID: "runs"}, Goal: fleet.Run},
-		{Identity: fleet.Identity{UID: "goes"}, Goal: fleet.Drain, Drained: start.Add(-time.Second)},
-		{Identity: fleet.Identity{UID: "waited"}, Goal: fleet.Drain, Drained: start.Add(-rulesPatience)},
-	}}}
+	slot := func(uid string, goal fleet.Goal, drained time.Duration, template fleet.Hash) fleet.Slot {
+		id := fleet.Identity{UID: uid, Pod: fleet.PodID{Namespace: "shop", Name: uid}}
+		id.Want = template
+		return fleet.Slot{Identity: id, Goal: goal, Drained: start.Add(-drained)}
+	}
+	labelled := func(app string) *corev1.PodTemplateSpec {
+		return &corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": app}}}
+	}
+	in := NodeInput{
+		Now: start, Desired: desiredOf(serviceOf("web", map[string]string{"app": "web"})),
+		Templates: map[fleet.Hash]*corev1.PodTemplateSpec{"web": labelled("web"), "job": labelled("job")},
+		Assignment: fleet.Assignment{Slots: []fleet.Slot{
+			slot("runs", fleet.Run, 0, "web"), slot("goes", fleet.Drain, time.Second, "web"), slot("waited", fleet.Drain, rulesPatience, "web"),
+			slot("nobodys", fleet.Drain, time.Second, "job"), slot("lost", fleet.Drain, time.Second, "gone"),
+		}},
+	}
 	var got []string
-	for _, c := range InRotation(in, []fleet.Chain{{UID: "runs"}, {UID: "goes"}, {UID: "waited"}, {UID: "unknown"}}) {
+	for _, c := range InRotation(in, []fleet.Chain{{UID: "runs"}, {UID: "goes"}, {UID: "waited"}, {UID: "nobodys"}, {UID: "lost"}, {UID: "unknown"}}) {
 		got = append(got, c.UID)
 	}
-	if !slices.Equal(got, []string{"runs", "waited", "unknown"}) {
+	if !slices.Equal(got, []string{"runs", "waited", "nobodys", "unknown"}) {
 		t.Error(got)
 	}
 }
