@@ -137,7 +137,7 @@ func (n *Net) write(ctx context.Context, want fleet.HostNet, anew bool) error {
 			if err != nil {
 				return err
 			}
-			if whole(&table{family: family}, found) {
+			if whole(&table{family: family}, found) && now.unharmed(found) {
 				now.adopt(w, found)
 				break
 			}

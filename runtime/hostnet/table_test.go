@@ -396,6 +396,34 @@ func TestAddressThatCannotBeHad(t *testing.T) {
 	}
 }
 
+// TestRulesOfOneChainComeBack: also those of a chain that not every table has.
+func TestRulesOfOneChainComeBack(t *testing.T) {
+	f, sticky := aFront(tcp, vip, 80, ends(1, 2)), aFront(tcp, vip, 81, ends(1, 2))
+	f.From, sticky.Sticky = pods[:1], time.Minute
+	want := hostNet(f, sticky)
+	for _, prefix := range []string{sharePrefix + "2", nodeSharePrefix + "2", gatePrefix, stickyPrefix, endPrefix, chainForward} {
+		n, nft, _ := paper()
+		must(t, n.Serve(t.Context(), want))
+		before := nft.Dump()
+		at := strings.Index(before, "add rule ip skerry "+prefix)
+		if at < 0 {
+			t.Fatalf("no rule of %s", prefix)
+		}
+		chain := strings.Fields(before[at:])[4]
+		tx := nft.NewTransaction()
+		tx.Flush(&knftables.Chain{Family: knftables.IPv4Family, Table: tableName, Name: chain})
+		must(t, nft.Run(t.Context(), tx))
+		n.sure = false
+		if lost, err := n.Check(t.Context()); !lost || err != nil {
+			t.Errorf("%s: %v %v", chain, lost, err)
+		}
+		must(t, n.Serve(t.Context(), want))
+		if diff := cmp.Diff(before, nft.Dump()); diff != "" {
+			t.Errorf("%s: %s", chain, diff)
+		}
+	}
+}
+
 func TestStaleFlows(t *testing.T) {
 	have := map[knftables.Family]*table{}
 	for _, f := range families {
