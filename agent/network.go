@@ -104,11 +104,11 @@ func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) (turned boo
 	case !n.whole():
 		return n.turn(ctx, plan.Net)
 	}
-	fresh, err := n.Prepare()
-	if err != nil {
-		return false, err
-	}
+	// What fails of it keeps rules from nobody: without them pods that are gone would be sent to.
+	fresh, errBridge := n.Prepare()
 	switch now := time.Now(); {
+	case errBridge != nil:
+		fresh = false
 	case fresh:
 		w.announce = now.Add(settled)
 	case w.announce.IsZero() || now.Before(w.announce):
@@ -117,14 +117,9 @@ func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) (turned boo
 		fresh, w.announce = true, time.Time{}
 	}
 	if fresh {
-		if err := n.Announce(plan.Net.Here); err != nil {
-			return false, err
-		}
+		errBridge = n.Announce(plan.Net.Here)
 	}
-	lost, err := n.Rules.Check(ctx)
-	if err != nil {
-		return false, err
-	}
+	lost, errLook := n.Rules.Check(ctx)
 	if lost {
 		w.Log.Warn("somebody removed rules of Services: they are written anew")
 	}
@@ -133,7 +128,7 @@ func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) (turned boo
 		w.zone = plan.Zone
 		n.Names.Set(plan.Zone)
 	}
-	return turned, err
+	return turned, errors.Join(errBridge, errLook, err)
 }
 
 // turn makes rules and answers those of want. Turned says that connections go where they should: a port that somebody else has is

@@ -19,13 +19,14 @@ import (
 )
 
 // rules is a host.Network that fails.
-type rules struct{ fault error }
+type rules struct{ fault, look error }
 
 func (r rules) Serve(context.Context, fleet.HostNet) error { return r.fault }
-func (r rules) Check(context.Context) (bool, error)        { return false, nil }
+func (r rules) Check(context.Context) (bool, error)        { return false, r.look }
 
-// TestTakenPortKeepsNobodyInTheRotation: what is missing is said, and pods that are to go need not wait for it.
-func TestTakenPortKeepsNobodyInTheRotation(t *testing.T) {
+// TestWhatKeepsPodsInTheRotation: rules that cannot be written. What else is missing is said, and pods that are to go need not wait
+// for it.
+func TestWhatKeepsPodsInTheRotation(t *testing.T) {
 	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", ":0")
 	if err != nil {
 		t.Fatal(err)
@@ -48,9 +49,11 @@ func TestTakenPortKeepsNobodyInTheRotation(t *testing.T) {
 	}{
 		{"a node port is taken", &Network{Settings: fleet.NetworkSettings{Without: "no root"}, Rules: sockets, Checks: check.New(log)}, port, true},
 		{"a health check port is taken", whole(rules{}), asked, true},
-		{"an address cannot be had", whole(rules{host.Partly{Err: errors.New("on no network")}}), fleet.HostNet{}, true},
-		{"rules cannot be written", whole(rules{errors.New("nft")}), fleet.HostNet{}, false},
-		{"neither rules nor checks", whole(rules{errors.New("nft")}), asked, false},
+		{"an address cannot be had", whole(rules{fault: host.Partly{Err: errors.New("on no network")}}), fleet.HostNet{}, true},
+		{"rules cannot be looked at", whole(rules{look: errors.New("nft")}), fleet.HostNet{}, true},
+		{"the bridge is down", &Network{Rules: rules{}, Checks: check.New(log), Prepare: func() (bool, error) { return true, errors.New("down") }}, fleet.HostNet{}, true},
+		{"rules cannot be written", whole(rules{fault: errors.New("nft")}), fleet.HostNet{}, false},
+		{"neither rules nor checks", whole(rules{fault: errors.New("nft")}), asked, false},
 	} {
 		w := &worker{Agent: &Agent{Config: Config{Network: test.on, Log: log}}}
 		if turned, err := w.serve(t.Context(), reconcile.NodePlan{Net: test.net}); err == nil || turned != test.turned {
