@@ -424,6 +424,25 @@ func TestRulesOfOneChainComeBack(t *testing.T) {
 	}
 }
 
+// TestPortsOfGates: a range of one port is no range to nft 1.0.1 and 1.0.2, and all that is in the transaction with it would fail.
+func TestPortsOfGates(t *testing.T) {
+	for want, p := range map[string]fleet.Pass{
+		"return":                                 {Last: 65535},
+		"meta l4proto tcp return":                {Protocol: tcp, Last: 65535},
+		"meta l4proto tcp th dport 80 return":    {Protocol: tcp, First: 80, Last: 80},
+		"meta l4proto tcp th dport 0-80 return":  {Protocol: tcp, Last: 80},
+		"meta l4proto udp th dport 80-90 return": {Protocol: udp, First: 80, Last: 90},
+	} {
+		n, nft, _ := paper()
+		net := hostNet()
+		net.Fences = []fleet.Fence{{Pod: podAddr(1), Ingress: fleet.Gate{Closed: true, Passes: []fleet.Pass{p}}}}
+		must(t, n.Serve(t.Context(), net))
+		if all := nft.Dump(); !strings.Contains(all, gateOf(net.Fences[0].Ingress, into).name+" "+want+"\n") {
+			t.Errorf("%q is not in\n%s", want, all)
+		}
+	}
+}
+
 func TestStaleFlows(t *testing.T) {
 	have := map[knftables.Family]*table{}
 	for _, f := range families {
