@@ -55,6 +55,19 @@ func (p *planner) network(slots []fleet.Slot) {
 	}
 }
 
+// onNetwork are pods without addresses that they gave themselves: one in which Docker or a VPN runs has others besides that on the
+// pods' network, which lead nowhere from outside of it, and are the same in the next such pod. A pod that is not on the network
+// keeps what it has.
+func onNetwork(pods []fleet.ObservedPod, network netip.Prefix) []fleet.ObservedPod {
+	pods = slices.Clone(pods)
+	for i := range pods {
+		if all := pods[i].IPs; slices.ContainsFunc(all, network.Contains) {
+			pods[i].IPs = slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return a.Is4() && !network.Contains(a) })
+		}
+	}
+	return pods
+}
+
 // strangers notes pods that are not on the pods' network.
 func (p *planner) strangers(pods []expose.Pod) {
 	for i := range pods {

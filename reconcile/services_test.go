@@ -207,3 +207,29 @@ func TestPodsFromBefore(t *testing.T) {
 		t.Errorf("%v", n)
 	}
 }
+
+// TestPodsOwnBridges: an address that a pod gave itself is no end of a Service, and in no fence.
+func TestPodsOwnBridges(t *testing.T) {
+	m := newMachine(t, deploymentOf("web", 2, "hello:1")).settle()
+	shut := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "shut"}}
+	m.desired = desiredOf(append(m.desired.Objects, serviceOf("web", map[string]string{"app": "web"}),
+		fleet.Object{ID: fleet.ObjectID{Kind: fleet.KindNetworkPolicy, Namespace: "shop", Name: "shut"}, Source: "home", Revision: "r1", Value: shut})...)
+	in := m.input()
+	in.Network = serviceNetwork
+	m.stored = Decide(in).Next
+	for i := range m.host.Pods {
+		m.host.Pods[i].IPs = []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.AddrFrom4([4]byte{10, 42, 0, byte(2 + i)}), netip.MustParseAddr("172.17.0.1")}
+	}
+	plan := Plan(NodeInput{Node: alpha, Assignment: m.stored, Templates: m.templates, Desired: m.desired, Host: m.host, Now: m.now, Network: serviceNetwork})
+	if f := plan.Net.Fronts; len(f) != 1 || len(f[0].Ends) != 2 || len(plan.Net.Fences) != 2 {
+		t.Errorf("%+v", plan.Net)
+	}
+	for _, p := range plan.Report.Pods {
+		if !strings.HasPrefix(p.Status.PodIP, "10.42.0.") || len(p.Status.PodIPs) != 1 {
+			t.Error(p.Status.PodIPs)
+		}
+	}
+	if len(m.host.Pods[0].IPs) != 3 {
+		t.Error("the host that was seen is changed")
+	}
+}
