@@ -194,8 +194,11 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	}
 	w.cut(in)
 	chains := plan.Chains
-	if err := w.serve(ctx, plan); err != nil {
+	turned, err := w.serve(ctx, plan)
+	if !turned {
 		chains = reconcile.InRotation(in, chains)
+	}
+	if err != nil {
 		plan.WakeAt = fleet.Earliest(plan.WakeAt, time.Now().Add(serveAgain))
 		w.Log.Error("the network of Services cannot be made as wanted", "err", err)
 		plan.Report.Notes = append(plan.Report.Notes, fleet.Note{
