@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/skerry-dev/skerry/fleet"
@@ -13,6 +14,12 @@ import (
 // error when the object is not there, cannot do that, or has no such revision to go back to.
 func (a *Agent) Intend(ctx context.Context, i fleet.Intent) (fleet.Intent, error) {
 	o, ok := a.held.desired.Load().Find(i.Object)
+	if i.Object.Kind == fleet.KindNode {
+		if err := a.isNode(ctx, i.Object.Name); err != nil {
+			return i, err
+		}
+		o.ID, ok = i.Object, true
+	}
 	if !ok {
 		return i, fmt.Errorf("%s is not there: no source has it", i.Object)
 	}
@@ -37,4 +44,24 @@ func (a *Agent) Intend(ctx context.Context, i fleet.Intent) (fleet.Intent, error
 	}
 	a.Log.Info("intent", "object", i.Object.String(), "verb", string(i.Verb), "author", i.Author)
 	return i, nil
+}
+
+// isNode says why there is no node of that name.
+func (a *Agent) isNode(ctx context.Context, name string) error {
+	reports, err := a.Store.Reports(ctx)
+	if err != nil {
+		return err
+	}
+	nodes, err := a.nodes(ctx, reports)
+	if err != nil {
+		return err
+	}
+	names := make([]string, 0, len(nodes))
+	for _, n := range nodes {
+		if string(n.Name) == name {
+			return nil
+		}
+		names = append(names, string(n.Name))
+	}
+	return fmt.Errorf("there is no node %s; there are %s", name, strings.Join(names, ", "))
 }

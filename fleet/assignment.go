@@ -120,10 +120,11 @@ type Advice struct {
 }
 
 // Assignment is the leader's decision for the whole fleet: slots, commits and hashes, never specs or
-// secrets. Slots are in the order of SlotOrder, all else in the order of their IDs.
+// secrets. Slots are in the order of SlotOrder, all else in the order of their IDs or names.
 type Assignment struct {
 	Epoch     uint64                  `json:"epoch"` // grows with each commit
 	Revisions map[SourceName]Revision `json:"revisions,omitempty"`
+	Readings  []Reading               `json:"readings,omitempty"`
 	Heard     []NodeName              `json:"heard,omitempty"` // nodes that have ever reported, in order
 	Slots     []Slot                  `json:"slots,omitempty"`
 	Sets      []Set                   `json:"sets,omitempty"`

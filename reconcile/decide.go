@@ -213,6 +213,13 @@ func (d *decider) decision() Decision {
 			delete(next.Revisions, source)
 		}
 	}
+	next.Readings = slices.Clone(d.in.Desired.Readings)
+	for _, r := range d.in.Previous.Readings { // of what was not read this time, the last word counts
+		if _, known := next.Revisions[r.Source]; known && !slices.ContainsFunc(next.Readings, func(n fleet.Reading) bool { return n.Source == r.Source }) {
+			next.Readings = append(next.Readings, r)
+		}
+	}
+	slices.SortFunc(next.Readings, func(a, b fleet.Reading) int { return cmp.Compare(a.Source, b.Source) })
 	next.Sets = d.sortedSets()
 	next.Rollouts, next.Crons, next.Scalers = sorted(d.rollouts), sorted(d.crons), sorted(d.scalers)
 	for _, id := range slices.SortedFunc(maps.Keys(d.jobs), fleet.ObjectID.Compare) {
@@ -241,7 +248,7 @@ func sorted[T any](m map[fleet.ObjectID]T) []T {
 }
 
 func same(a, b fleet.Assignment) bool {
-	return maps.Equal(a.Revisions, b.Revisions) && slices.Equal(a.Heard, b.Heard) &&
+	return maps.Equal(a.Revisions, b.Revisions) && slices.EqualFunc(a.Readings, b.Readings, fleet.Reading.Equal) && slices.Equal(a.Heard, b.Heard) &&
 		slices.EqualFunc(a.Slots, b.Slots, func(x, y fleet.Slot) bool {
 			return x.UID == y.UID && x.Node == y.Node && x.Goal == y.Goal && x.Want == y.Want && x.Source == y.Source && x.From == y.From &&
 				x.Counted == y.Counted
