@@ -88,6 +88,9 @@ type Roll interface {
 type Tokens interface {
 	// Offer keeps a token until it expires.
 	Offer(ctx context.Context, token Token) error
+	// Offered returns a token that may be redeemed still: ErrToken when there is none. It is looked at before it is redeemed,
+	// so that a wrong secret ends nobody's token. It asks the fleet's memory itself: an old answer is of no use here.
+	Offered(ctx context.Context, id string) (Token, error)
 	// Redeem ends a token and registers the node that came with it, both or neither: ErrToken when the token is not there,
 	// ErrTaken when the name is. Of several that redeem one token, one succeeds.
 	Redeem(ctx context.Context, id string, node fleet.Node) (Token, error)
