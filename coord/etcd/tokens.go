@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/url"
 	"time"
 
@@ -33,6 +34,30 @@ func (s *Store) Offer(ctx context.Context, token coord.Token) error {
 	return s.write(ctx, "offer a token", op{key: s.tokenKey(token.ID), value: raw, lease: lease.ID})
 }
 
+// Offered asks etcd for a token.
+func (s *Store) Offered(ctx context.Context, id string) (coord.Token, error) {
+	within, done := context.WithTimeout(ctx, s.cfg.TTL)
+	defer done()
+	token, _, err := s.token(within, id)
+	if err != nil && !errors.Is(err, coord.ErrToken) {
+		err = away(ctx, "look at a token", err)
+	}
+	return token, err
+}
+
+// token is one that has not expired, and the revision of etcd's that it has.
+func (s *Store) token(ctx context.Context, id string) (coord.Token, int64, error) {
+	found, err := s.client.Get(ctx, s.tokenKey(id))
+	if err != nil {
+		return coord.Token{}, 0, err
+	}
+	var token coord.Token
+	if len(found.Kvs) == 0 || json.Unmarshal(found.Kvs[0].Value, &token) != nil || !time.Now().Before(token.Expires) {
+		return coord.Token{}, 0, coord.ErrToken
+	}
+	return token, found.Kvs[0].ModRevision, nil
+}
+
 // Redeem asks etcd for the token and whether it is still there in the transaction that takes it.
 func (s *Store) Redeem(ctx context.Context, id string, node fleet.Node) (coord.Token, error) {
 	const what = "redeem a token"
@@ -43,16 +68,15 @@ func (s *Store) Redeem(ctx context.Context, id string, node fleet.Node) (coord.T
 	within, done := context.WithTimeout(ctx, s.cfg.TTL)
 	defer done()
 	key, member := s.tokenKey(id), s.nodeKey(node.Name)
-	found, err := s.client.Get(within, key)
+	token, revision, err := s.token(within, id)
+	if errors.Is(err, coord.ErrToken) {
+		return coord.Token{}, err
+	}
 	if err != nil {
 		return coord.Token{}, away(ctx, what, err)
 	}
-	var token coord.Token
-	if len(found.Kvs) == 0 || json.Unmarshal(found.Kvs[0].Value, &token) != nil || !time.Now().Before(token.Expires) {
-		return coord.Token{}, coord.ErrToken
-	}
 	resp, err := s.client.Txn(within).
-		If(clientv3.Compare(clientv3.ModRevision(key), "=", found.Kvs[0].ModRevision), clientv3.Compare(clientv3.CreateRevision(member), "=", 0)).
+		If(clientv3.Compare(clientv3.ModRevision(key), "=", revision), clientv3.Compare(clientv3.CreateRevision(member), "=", 0)).
 		Then(clientv3.OpDelete(key), clientv3.OpPut(member, string(raw))).
 		Else(clientv3.OpGet(key, clientv3.WithCountOnly())).Commit()
 	switch {
