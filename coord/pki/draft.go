@@ -23,6 +23,7 @@ var ErrMember = errors.New("this machine belongs to a fleet already")
 type Draft struct {
 	dir  string
 	name fleet.NodeName
+	role string
 	key  *ecdsa.PrivateKey
 }
 
@@ -33,16 +34,19 @@ type Grant struct {
 	RootKey     []byte // servers only
 }
 
-// NewDraft makes the key of a machine that is to be called name in the fleet. The error is ErrMember, wrapped, when there is
+// NewDraft makes the key of a machine that is to be called name in the fleet and have that role (of Membership). The error is ErrMember, wrapped, when there is
 // something in dir.
-func NewDraft(dir string, name fleet.NodeName) (*Draft, error) {
+func NewDraft(dir string, name fleet.NodeName, role string) (*Draft, error) {
 	if err := CheckName(name); err != nil {
+		return nil, err
+	}
+	if err := (Membership{Version: membershipVersion, Role: role}).check(); err != nil {
 		return nil, err
 	}
 	if err := vacant(dir); err != nil {
 		return nil, err
 	}
-	d := &Draft{dir: dir, name: name}
+	d := &Draft{dir: dir, name: name, role: role}
 	var err error
 	if d.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return nil, err
@@ -86,10 +90,7 @@ func (d *Draft) fill(grant Grant, membership Membership) error {
 	if len(grant.RootKey) > 0 {
 		files[authorityKeyFile] = grant.RootKey
 	}
-	membership.Version = membershipVersion
-	if err := membership.check(); err != nil {
-		return err
-	}
+	membership.Version, membership.Role = membershipVersion, d.role
 	var err error
 	if files[membershipFile], err = json.MarshalIndent(membership, "", "  "); err != nil {
 		return err
@@ -123,7 +124,7 @@ func (d *Draft) Discard() error { return os.RemoveAll(d.folder()) }
 
 // Found makes a fleet of one: its authority and its first server.
 func Found(dir string, name fleet.NodeName, addresses []netip.Addr, membership Membership, now time.Time) (*Identity, error) {
-	d, err := NewDraft(dir, name)
+	d, err := NewDraft(dir, name, membership.Role)
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 
 func TestCertificateSaysWhoItIs(t *testing.T) {
 	alpha := found(t)
-	d, err := NewDraft(filepath.Join(t.TempDir(), "fleet"), "beta.attic")
+	d, err := NewDraft(filepath.Join(t.TempDir(), "fleet"), "beta.attic", RoleAgent)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,12 +150,11 @@ func TestDraftIsAllOrNothing(t *testing.T) {
 		"no certificate":              {RoleAgent, func(g *Grant) { g.Certificate = nil }, "not one certificate"},
 		"a server without the key":    {RoleServer, func(g *Grant) { g.RootKey = nil }, "ca.key"},
 		"a server with another key":   {RoleServer, func(g *Grant) { g.RootKey, _ = stranger.Authority().Key() }, "do not belong together"},
-		"no such role":                {"king", func(*Grant) {}, `"king"`},
-		"another role":                {RoleWitness, func(g *Grant) { *g = Grant{} }, ""},
+		"no vote for a witness":       {RoleWitness, func(*Grant) {}, "as witness was asked for"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "fleet")
-			d, err := NewDraft(dir, "beta")
+			d, err := NewDraft(dir, "beta", c.role)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -168,7 +167,9 @@ func TestDraftIsAllOrNothing(t *testing.T) {
 			}
 		})
 	}
-	if _, err := NewDraft(alpha.dir, "beta"); !errors.Is(err, ErrMember) {
+	_, err := NewDraft(filepath.Join(t.TempDir(), "fleet"), "beta", "king")
+	has(t, err, `"king"`)
+	if _, err := NewDraft(alpha.dir, "beta", RoleAgent); !errors.Is(err, ErrMember) {
 		t.Errorf("over an identity: %v", err)
 	}
 	if again, err := Load(alpha.dir); err != nil || again.Name() != "alpha" {
@@ -183,7 +184,7 @@ func TestDraftMeetsAnother(t *testing.T) {
 	if err := os.Mkdir(dir, 0o700); err != nil { // an empty one is no identity
 		t.Fatal(err)
 	}
-	late, err := NewDraft(dir, "beta")
+	late, err := NewDraft(dir, "beta", RoleAgent)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func found(t *testing.T) *Identity {
 // enlist makes another node of alpha's fleet, by whose clock it is now.
 func enlist(t *testing.T, alpha *Identity, name fleet.NodeName, role string, now time.Time) *Identity {
 	t.Helper()
-	d, err := NewDraft(filepath.Join(t.TempDir(), "fleet"), name)
+	d, err := NewDraft(filepath.Join(t.TempDir(), "fleet"), name, role)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,6 +32,9 @@ var (
 	ErrHostKey = errors.New("host key not accepted")
 )
 
+// ErrPack says that what another clone sent is not the commit that was asked for, or that the commit is larger than is lent.
+var ErrPack = errors.New("not the commit that was asked for")
+
 // Why a file of a snapshot cannot be opened, for errors.Is. They are wrapped in *fs.PathError.
 var (
 	// ErrEscape: a symlink's target is outside of the repository.

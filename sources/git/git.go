@@ -3,7 +3,8 @@
 //
 // It keeps a bare clone of the branch's whole history and reads single commits out of it as a file system.
 // Nothing is ever checked out, so there is no work tree to drift, and a snapshot cannot change under its
-// reader. The clone only grows: a commit that was fetched once stays readable, also after a force push.
+// reader. The clone only grows: a commit that was fetched once stays readable, also after a force push. Pack and Unpack carry
+// a single commit from one node's clone to another node, which keeps it beside its own.
 //
 // What holds: a look at a branch that did not move costs one request and no write; a fetch takes only what
 // is new; a fetch that fails or is cut off at any point leaves the last good commit readable; a clone that
@@ -45,6 +46,9 @@ type Source struct {
 
 	mu      sync.Mutex
 	current *clone // nil until the first fetch is complete
+	lent    *clone // single commits that other nodes gave us; nil when there are none
+
+	lending sync.Mutex // held by Unpack
 }
 
 var _ sources.Source = (*Source)(nil)
@@ -54,6 +58,8 @@ const (
 	currentDir = "clone"
 	nextDir    = "clone.next" // being filled
 	lastDir    = "clone.last" // replaced a moment ago
+	lentDir    = "lent"       // commits from other nodes
+	arrivedDir = "lent.next"  // one of them before it is looked at
 )
 
 // Open takes up the clone that an earlier process left in cfg.Dir, or none. It touches no network. A clone
@@ -83,6 +89,9 @@ func (s *Source) takeUp() error {
 		return err
 	}
 	if err := os.RemoveAll(s.path(nextDir)); err != nil {
+		return err
+	}
+	if err := s.takeUpLent(); err != nil {
 		return err
 	}
 	_, err := os.Lstat(s.path(currentDir))
@@ -231,13 +240,18 @@ func (s *Source) pick(have refs) (plumbing.Hash, error) {
 	return h, nil
 }
 
-// At returns a commit that is in the clone, whether it was ever the branch's newest or not. revision is the
-// full hash. The error is fs.ErrNotExist, wrapped, for one that the clone does not have or, being damaged,
+// At returns a commit that is in the clone, whether it was ever the branch's newest or not, or that was unpacked. revision is
+// the full hash. The error is fs.ErrNotExist, wrapped, for one that the clone does not have or, being damaged,
 // no longer has.
 func (s *Source) At(revision fleet.Revision) (sources.Snapshot, error) {
 	snapshot, err := sources.Snapshot{}, fs.ErrNotExist
 	if c := s.clone(); c != nil && plumbing.IsHash(string(revision)) {
 		snapshot, err = s.read(c, plumbing.NewHash(string(revision)))
+	}
+	if c := s.lentClone(); err != nil && c != nil && plumbing.IsHash(string(revision)) {
+		if lent, lentErr := s.read(c, plumbing.NewHash(string(revision))); lentErr == nil {
+			return lent, nil
+		}
 	}
 	switch {
 	case err == nil:
@@ -257,7 +271,7 @@ func (s *Source) read(c *clone, h plumbing.Hash) (sources.Snapshot, error) {
 	}
 	return sources.Snapshot{
 		Revision: fleet.Revision(h.String()),
-		Files:    &tree{source: s, root: commit.TreeHash, when: commit.Committer.When},
+		Files:    &tree{source: s, lent: c == s.lentClone(), root: commit.TreeHash, when: commit.Committer.When},
 		Dir:      s.folder,
 		Title:    title(commit.Message),
 	}, nil

@@ -29,8 +29,16 @@ const longestChain = 40
 // or in a circle is listed as a regular file that cannot be opened. Submodules are not listed.
 type tree struct {
 	source *Source
+	lent   bool // it is among what other nodes gave us
 	root   plumbing.Hash
 	when   time.Time
+}
+
+func (t *tree) clone() *clone {
+	if t.lent {
+		return t.source.lentClone()
+	}
+	return t.source.clone()
 }
 
 var _ interface {
@@ -143,7 +151,7 @@ func escapes(l *link) error {
 }
 
 func (t *tree) entry(folder plumbing.Hash, name string) (object.TreeEntry, error) {
-	entries, err := t.source.clone().tree(folder)
+	entries, err := t.clone().tree(folder)
 	if err != nil {
 		return object.TreeEntry{}, t.lost(err)
 	}
@@ -155,7 +163,7 @@ func (t *tree) entry(folder plumbing.Hash, name string) (object.TreeEntry, error
 }
 
 func (t *tree) size(n node) (int64, error) {
-	size, err := t.source.clone().size(n.hash)
+	size, err := t.clone().size(n.hash)
 	if err != nil {
 		return 0, t.lost(err)
 	}
@@ -171,7 +179,7 @@ func (t *tree) blob(h plumbing.Hash) ([]byte, error) {
 	if size > MaxFile {
 		return nil, fmt.Errorf("%w: %d bytes, %d are read at most: keep it elsewhere", ErrTooLarge, size, MaxFile)
 	}
-	content, err := t.source.clone().blob(h)
+	content, err := t.clone().blob(h)
 	if err != nil {
 		return nil, t.lost(err)
 	}
@@ -249,7 +257,7 @@ func (t *tree) ReadDir(name string) ([]fs.DirEntry, error) {
 }
 
 func (t *tree) list(name string, n node) ([]fs.DirEntry, error) {
-	entries, err := t.source.clone().tree(n.hash)
+	entries, err := t.clone().tree(n.hash)
 	if err != nil {
 		return nil, t.lost(err)
 	}
