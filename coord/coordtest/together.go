@@ -332,6 +332,7 @@ func catchUp(t *testing.T, f Fleet) {
 		must(t, a.Commit(t.Context(), l, many(e+2, int(e%5), "y")))
 	}
 	f.Compact()
+	eventually(t, b, "it says that it is away", func() bool { return b.Away() != "" })
 	f.Heal("b")
 	eventually(t, b, "it catches up", func() bool {
 		got, err := b.Load(t.Context())
