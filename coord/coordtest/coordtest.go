@@ -1,5 +1,5 @@
-// Package coordtest is the conformance suite of coord.Store and coord.Intents: what every implementation must do, errors
-// included.
+// Package coordtest holds the conformance suites of coord: what every implementation must do, errors
+// included. Shared is a memory of many nodes for simulations, which can be cut off from each of them.
 package coordtest
 
 import (

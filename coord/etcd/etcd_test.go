@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/skerry-dev/skerry/coord"
 	"github.com/skerry-dev/skerry/coord/coordtest"
-	"github.com/skerry-dev/skerry/fleet"
 )
 
 // patience is how long a test waits for what must come to pass.
@@ -139,7 +137,12 @@ func TestConformance(t *testing.T) {
 		s, done := open(t, dir)
 		return s, s, done
 	})
+	coordtest.RunRoll(t, func(t *testing.T, dir string) (coord.Store, coord.Roll, func()) {
+		s, done := open(t, dir)
+		return s, s, done
+	})
+	coordtest.RunTokens(t, func(t *testing.T, dir string) (coord.Tokens, coord.Roll, func()) {
+		s, done := open(t, dir)
+		return s, s, done
+	})
 }
-
-var _ = fmt.Sprint
-var _ fleet.NodeName

@@ -70,36 +70,45 @@ type told struct {
 
 // tell writes reports: the newest, and of that only what changed.
 func (s *Store) tell() {
-	nodes := map[fleet.NodeName]*told{}
 	for {
 		select {
 		case <-s.ctx.Done():
 			return
 		case <-s.session.bell:
 		}
-		s.session.mu.Lock()
-		lease, said := s.session.lease, maps.Clone(s.session.said)
-		s.session.mu.Unlock()
-		if lease == 0 {
-			continue
-		}
-		wrote := false
-		for name, report := range said {
-			if nodes[name] == nil {
-				nodes[name] = &told{}
-			}
-			did, err := s.tellOne(nodes[name], lease, report)
-			wrote = wrote || did
-			if err != nil { // of which Away tells; whether it was written is not known
-				nodes[name] = nil
-				s.session.ring()
-				s.rest(s.retry())
-			}
-		}
-		if wrote {
+		wrote, err := s.tellAll()
+		switch {
+		case err != nil: // of which Away tells
+			s.session.ring()
+			s.rest(s.retry())
+		case wrote:
 			s.rest(pause)
 		}
 	}
+}
+
+func (s *Store) tellAll() (wrote bool, err error) {
+	n := &s.session
+	n.telling.Lock()
+	defer n.telling.Unlock()
+	n.mu.Lock()
+	lease, said := n.lease, maps.Clone(n.said)
+	n.mu.Unlock()
+	if lease == 0 {
+		return false, nil
+	}
+	for name, report := range said {
+		if n.told[name] == nil {
+			n.told[name] = &told{}
+		}
+		did, failed := s.tellOne(n.told[name], lease, report)
+		wrote = wrote || did
+		if failed != nil { // whether it was written is not known
+			delete(n.told, name)
+			err = failed
+		}
+	}
+	return wrote, err
 }
 
 // tellOne writes what changed of one report, the head last: a pod that is missing means something only with the head's epoch.

@@ -43,6 +43,9 @@ func (s *Store) Nodes(context.Context) ([]fleet.Node, error) { return s.mirror.n
 // Dismiss forgets a node, its report and its session. One that goes on reporting is heard of again: who dismisses it keeps it from
 // that. It does not take leadership from it, which nobody can without waiting.
 func (s *Store) Dismiss(ctx context.Context, node fleet.NodeName) error {
+	s.session.telling.Lock() // or a report that is under way would arrive after its node has gone
+	defer s.session.telling.Unlock()
+	delete(s.session.told, node)
 	s.session.mu.Lock()
 	delete(s.session.said, node)
 	s.session.mu.Unlock()

@@ -19,10 +19,14 @@ type session struct {
 	lease clientv3.LeaseID                    // 0 while there is none
 	said  map[fleet.NodeName]fleet.NodeReport // what is to be told
 	bell  chan struct{}                       // rings when one of these changed
+
+	telling sync.Mutex // held while reports are written
+	told    map[fleet.NodeName]*told
 }
 
 func (n *session) init() {
 	n.said, n.bell = map[fleet.NodeName]fleet.NodeReport{}, make(chan struct{}, 1)
+	n.told = map[fleet.NodeName]*told{}
 }
 
 func (n *session) ring() {

@@ -27,6 +27,10 @@ func TestConformance(t *testing.T) {
 		s, done := open(t, dir)
 		return s, s, done
 	})
+	coordtest.RunRoll(t, func(t *testing.T, dir string) (coord.Store, coord.Roll, func()) {
+		s, done := open(t, dir)
+		return s, s, done
+	})
 }
 
 func TestSecondProcessIsRefused(t *testing.T) {
