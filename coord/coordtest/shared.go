@@ -526,6 +526,20 @@ func (n *Node) Offer(ctx context.Context, token coord.Token) error {
 	})
 }
 
+// Offered returns a token that has not expired.
+func (n *Node) Offered(ctx context.Context, id string) (coord.Token, error) {
+	var token coord.Token
+	err := n.write(ctx, func(m *memory) error { // it asks the memory itself
+		found, ok := m.tokens[id]
+		if !ok || !time.Now().Before(found.Expires) {
+			return coord.ErrToken
+		}
+		token = found
+		return nil
+	})
+	return token, err
+}
+
 // Redeem ends a token.
 func (n *Node) Redeem(ctx context.Context, id string, node fleet.Node) (coord.Token, error) {
 	var token coord.Token

@@ -40,6 +40,10 @@ var fields = []part{
 	objects("cron", func(a *fleet.Assignment) *[]fleet.Cron { return &a.Crons }, func(c *fleet.Cron) fleet.ObjectID { return c.ID }),
 	objects("scaler", func(a *fleet.Assignment) *[]fleet.Scaler { return &a.Scalers }, func(s *fleet.Scaler) fleet.ObjectID { return s.ID }),
 	objects("exposure", func(a *fleet.Assignment) *[]fleet.Exposure { return &a.Exposures }, func(e *fleet.Exposure) fleet.ObjectID { return e.ID }),
+	list("reading", func(a *fleet.Assignment) *[]fleet.Reading { return &a.Readings }, func(r *fleet.Reading) string { return string(r.Source) },
+		func(a, b *fleet.Reading) int { return cmp.Compare(a.Source, b.Source) }),
+	whole("strains", func(a *fleet.Assignment) *[]fleet.Strain { return &a.Strains }),
+	whole("bindings", func(a *fleet.Assignment) *[]fleet.Binding { return &a.Bindings }),
 	whole("unclaimed", func(a *fleet.Assignment) *[]fleet.Disposable { return &a.Unclaimed }),
 	whole("prunable", func(a *fleet.Assignment) *[]fleet.Disposable { return &a.Prunable }),
 }
