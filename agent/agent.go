@@ -23,7 +23,7 @@ import (
 	"github.com/skerry-dev/skerry/sources/manifest"
 )
 
-// Config is what an agent is made of. All fields but Network, Sources and Metrics must be set.
+// Config is what an agent is made of. All fields but Network, Sources, Fleet and Metrics must be set.
 type Config struct {
 	Node    fleet.Node
 	Version string
@@ -37,6 +37,7 @@ type Config struct {
 	Prober          host.Prober
 	Network         *Network // nil: Services are not served
 	Sources         []Source
+	Fleet           *Fleet          // nil: this node is all there is
 	Policy          manifest.Policy // what sources must hold to
 	// Follow: look at the sources by itself, and not only when asked. Act: decide, and change the machine. An
 	// agent does both; apply without an agent only acts, diff does neither.
@@ -69,6 +70,10 @@ type Agent struct {
 	rollback  map[fleet.SourceName]bool // sources whose workloads go back
 	syncs     map[fleet.SourceName]chan chan Fetch
 	peeks     map[fleet.SourceName]chan chan peeked
+	aligns    map[fleet.SourceName]chan chan error
+	agreed    map[fleet.SourceName]bell // the assignment changed
+	leading   atomic.Bool               // this process decides
+	lacked    lacked                    // commits that templates have to be read from
 
 	// leadBell: sources or reports changed. nodeBell: the assignment did. hostBell: the machine did.
 	leadBell, nodeBell, hostBell bell
@@ -90,7 +95,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		Config: cfg, templates: newTemplates(cfg.DataDir), syncs: map[fleet.SourceName]chan chan Fetch{},
 		peeks:    map[fleet.SourceName]chan chan peeked{},
-		rollback: map[fleet.SourceName]bool{},
+		rollback: map[fleet.SourceName]bool{}, aligns: map[fleet.SourceName]chan chan error{}, agreed: map[fleet.SourceName]bell{},
 		leadBell: newBell(), nodeBell: newBell(), hostBell: newBell(),
 	}
 	a.held, a.looked = newHoldings(), make(chan struct{})
@@ -102,9 +107,12 @@ func New(cfg Config) (*Agent, error) {
 		a.rollback[s.Name] = s.Rollback
 		a.syncs[s.Name] = make(chan chan Fetch)
 		a.peeks[s.Name] = make(chan chan peeked)
+		a.aligns[s.Name], a.agreed[s.Name] = make(chan chan error), newBell()
 		faults = append(faults, a.remember(s))
 	}
-	faults = append(faults, a.rememberApplied())
+	if cfg.Fleet == nil {
+		faults = append(faults, a.rememberApplied())
+	}
 	return a, errors.Join(faults...)
 }
 
@@ -132,14 +140,23 @@ func (a *Agent) Run(ctx context.Context) error {
 		run(func(ctx context.Context) error { return n.Names.Serve(ctx, n.Packets, n.Listener) })
 		run(a.watchNetwork)
 	}
+	if a.Fleet != nil {
+		run(a.register)
+	}
 	if a.Act {
-		run(a.lead)
+		if a.mayLead() {
+			run(a.lead)
+		}
 		run(a.node)
 		run(a.listen)
 	}
 	run(func(ctx context.Context) error {
 		return a.Store.Watch(ctx, func() {
 			a.leadBell.ring()
+			a.nodeBell.ring()
+			for _, agreed := range a.agreed {
+				agreed.ring()
+			}
 			a.changed.ring()
 		})
 	})

@@ -42,6 +42,9 @@ func appliedFile(root string, name fleet.SourceName) string {
 // Apply makes a set desired. What other sets had of it is the set's from then on: what was applied last
 // counts, as with kubectl.
 func (a *Agent) Apply(_ context.Context, set api.Set) error {
+	if a.Fleet != nil {
+		return ErrFleet
+	}
 	a.keeping.Lock()
 	defer a.keeping.Unlock()
 	if err := a.refuse(set, func(fleet.ObjectID) bool { return false }); err != nil {
@@ -208,6 +211,9 @@ func newRevision(name fleet.SourceName, now time.Time) fleet.Revision {
 
 // Delete makes the objects of a set desired no more.
 func (a *Agent) Delete(ctx context.Context, set api.Set) error {
+	if a.Fleet != nil {
+		return ErrFleet
+	}
 	a.keeping.Lock()
 	defer a.keeping.Unlock()
 	if err := a.refuse(set, a.leftOver); err != nil {

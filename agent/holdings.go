@@ -23,7 +23,8 @@ type holding struct {
 	abandoned bool
 	revision  fleet.Revision
 	title     string
-	loaded    bool // objects are known; until then nothing is known about the source
+	reading   *fleet.Reading // how other nodes come to the same; nil where there are none
+	loaded    bool           // objects are known; until then nothing is known about the source
 	objects   []fleet.Object
 	held      map[fleet.ObjectID]heldBack
 	notes     []fleet.Note
@@ -32,6 +33,7 @@ type holding struct {
 	checked   time.Time // the last look that succeeded
 	err       error     // of the last look
 	failures  int       // looks in a row that failed
+	misread   string    // why it is not what the leader decided on; empty when it is
 }
 
 // heldBack is an object that is known to exist and whose content is not to be had.
@@ -112,6 +114,9 @@ func merge(all []holding) (fleet.Desired, []fleet.Note) {
 			continue
 		}
 		d.Revisions[h.name] = h.revision
+		if h.reading != nil {
+			d.Readings = append(d.Readings, *h.reading)
+		}
 		if h.abandoned {
 			if d.Abandoned == nil {
 				d.Abandoned = map[fleet.SourceName]bool{}

@@ -10,6 +10,7 @@ import (
 
 	batchv1 "k8s.io/api/batch/v1"
 
+	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/reconcile"
 	"github.com/skerry-dev/skerry/runtime/host/hosttest"
@@ -164,7 +165,7 @@ func TestTrigger(t *testing.T) {
 		w.run()
 		after(30 * time.Second)
 		tick := fleet.ObjectID{Kind: fleet.KindCronJob, Namespace: "default", Name: "tick"}
-		if _, err := w.Intend(t.Context(), fleet.Intent{Object: tick, Verb: fleet.Trigger, Author: "ada"}); err != nil {
+		if _, err := w.Intend(t.Context(), api.Wish{Intent: fleet.Intent{Object: tick, Verb: fleet.Trigger, Author: "ada"}}); err != nil {
 			t.Fatal(err)
 		}
 		after(time.Hour)
@@ -248,7 +249,7 @@ spec:
 			t.Errorf("%d commits in an hour in which nothing happened", b.Epoch-a.Epoch)
 		}
 		web := fleet.ObjectID{Kind: fleet.KindDeployment, Namespace: "default", Name: "web"}
-		if _, err := w.Intend(t.Context(), fleet.Intent{Object: web, Verb: fleet.Scale, Replicas: 0, Author: "ada"}); err != nil {
+		if _, err := w.Intend(t.Context(), api.Wish{Intent: fleet.Intent{Object: web, Verb: fleet.Scale, Replicas: 0, Author: "ada"}}); err != nil {
 			t.Fatal(err)
 		}
 		after(5 * time.Minute)

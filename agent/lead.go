@@ -20,7 +20,12 @@ func (a *Agent) lead(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = a.decide(lease) //nolint:contextcheck // the lease's context is the one that counts
+		err = a.takeLead(lease.Context())
+		if err == nil {
+			a.Log.Info("leads")
+			err = a.decide(lease) //nolint:contextcheck // the lease's context is the one that counts
+		}
+		a.leading.Store(false)
 		lease.Release()
 		if err == nil || errors.Is(err, coord.ErrLost) || ctx.Err() != nil {
 			continue
@@ -121,10 +126,14 @@ func (a *Agent) fleetInput(ctx context.Context) (reconcile.FleetInput, error) {
 	if err != nil {
 		return reconcile.FleetInput{}, err
 	}
+	nodes, err := a.nodes(ctx, reports)
+	if err != nil {
+		return reconcile.FleetInput{}, err
+	}
 	desired := *a.held.desired.Load()
 	desired.Rollback = a.rollback
 	return reconcile.FleetInput{
-		Desired: desired, Nodes: []fleet.Node{a.Config.Node}, Reports: reports, Previous: previous, Intents: intents,
+		Desired: desired, Nodes: nodes, Stay: a.stay(), Reports: reports, Previous: previous, Intents: intents,
 		Templates: a.templates.get(used(previous, desired)), Zones: zones(desired), Network: a.Network.settings(), Now: time.Now(),
 	}, nil
 }

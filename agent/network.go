@@ -95,20 +95,20 @@ func (n *Network) cluster(desired fleet.Desired, a fleet.Assignment, namespace s
 }
 
 // serve makes the machine's network as planned. It comes before the chains of the plan begin: a pod that goes has left the
-// rotation before it is told to end.
-func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) error {
+// rotation before it is told to end. Turned says that it has, whatever else could not be made.
+func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) (turned bool, err error) {
 	n := w.Network
 	switch {
 	case n == nil:
-		return nil
+		return true, nil
 	case !n.whole():
-		return errors.Join(n.Rules.Serve(ctx, plan.Net), n.Checks.Serve(ctx, plan.Net.Checks))
+		return n.turn(ctx, plan.Net)
 	}
-	fresh, err := n.Prepare()
-	if err != nil {
-		return err
-	}
+	// What fails of it keeps rules from nobody: without them pods that are gone would be sent to.
+	fresh, errBridge := n.Prepare()
 	switch now := time.Now(); {
+	case errBridge != nil:
+		fresh = false
 	case fresh:
 		w.announce = now.Add(settled)
 	case w.announce.IsZero() || now.Before(w.announce):
@@ -117,23 +117,27 @@ func (w *worker) serve(ctx context.Context, plan reconcile.NodePlan) error {
 		fresh, w.announce = true, time.Time{}
 	}
 	if fresh {
-		if err := n.Announce(plan.Net.Here); err != nil {
-			return err
-		}
+		errBridge = n.Announce(plan.Net.Here)
 	}
-	lost, err := n.Rules.Check(ctx)
-	if err != nil {
-		return err
-	}
+	lost, errLook := n.Rules.Check(ctx)
 	if lost {
 		w.Log.Warn("somebody removed rules of Services: they are written anew")
 	}
-	err = errors.Join(n.Rules.Serve(ctx, plan.Net), n.Checks.Serve(ctx, plan.Net.Checks))
+	turned, err = n.turn(ctx, plan.Net)
 	if !reflect.DeepEqual(w.zone, plan.Zone) {
 		w.zone = plan.Zone
 		n.Names.Set(plan.Zone)
 	}
-	return err
+	return turned, errors.Join(errBridge, errLook, err)
+}
+
+// turn makes rules and answers those of want. Turned says that connections go where they should: a port that somebody else has is
+// missing to who asks there, and keeps nobody in the rotation.
+func (n *Network) turn(ctx context.Context, want fleet.HostNet) (turned bool, err error) {
+	err = n.Rules.Serve(ctx, want)
+	_, partly := errors.AsType[host.Partly](err)
+	turned = err == nil || partly
+	return turned, errors.Join(err, n.Checks.Serve(ctx, want.Checks))
 }
 
 // watchNetwork has passes made when somebody else changed rules or links. Without it they are found at the next pass.

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -184,6 +185,7 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	began := time.Now()
 	in, err := w.nodeInput(ctx)
 	if err != nil {
+		w.ail(ctx, err)
 		return began.Add(fullLook), err
 	}
 	plan := reconcile.Plan(in)
@@ -194,8 +196,11 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	}
 	w.cut(in)
 	chains := plan.Chains
-	if err := w.serve(ctx, plan); err != nil {
+	turned, err := w.serve(ctx, plan)
+	if !turned {
 		chains = reconcile.InRotation(in, chains)
+	}
+	if err != nil {
 		plan.WakeAt = fleet.Earliest(plan.WakeAt, time.Now().Add(serveAgain))
 		w.Log.Error("the network of Services cannot be made as wanted", "err", err)
 		plan.Report.Notes = append(plan.Report.Notes, fleet.Note{
@@ -212,6 +217,7 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	w.Metrics.passed("plan", took)
 	w.Log.Debug("pass", "epoch", in.Assignment.Epoch, "chains", len(plan.Chains), "busy", len(w.busy), "took", took.Round(time.Millisecond))
 	w.Metrics.pods(plan.Report)
+	w.follows(&plan.Report)
 	if err := w.say(ctx, plan.Report); err != nil {
 		return began.Add(fullLook), err
 	}
@@ -284,8 +290,8 @@ func (w *worker) templatesFor(assignment fleet.Assignment, desired fleet.Desired
 		if got[s.Want] != nil || w.rendered[s.Want] == assignment.Epoch {
 			continue
 		}
-		w.rendered[s.Want] = assignment.Epoch
 		if objects := w.render(s.Source, s.From); len(objects) > 0 {
+			w.rendered[s.Want] = assignment.Epoch
 			if err := w.templates.keep(objects); err != nil {
 				w.Log.Warn("templates cannot be kept", "err", err)
 			}
@@ -303,6 +309,9 @@ func (a *Agent) render(source fleet.SourceName, revision fleet.Revision) []fleet
 	}
 	snapshot, err := a.Sources[at].Source.At(revision)
 	if err != nil {
+		if a.Fleet != nil && a.lacked.add(source, revision, time.Now()) {
+			a.agreed[source].ring()
+		}
 		return nil
 	}
 	return manifest.Read(snapshot.Files, snapshot.Dir).Objects
@@ -411,6 +420,38 @@ func (w *worker) forget(assignment fleet.Assignment, left map[string]fleet.Volum
 			delete(w.attempts, uid)
 		}
 	}
+}
+
+// ail tells the fleet that the machine cannot be looked at: what was said of its pods last is the best that is known.
+func (w *worker) ail(ctx context.Context, err error) {
+	if w.Fleet == nil || ctx.Err() != nil {
+		return
+	}
+	report := w.report
+	report.Node, report.Trouble, report.At = w.Node.Name, err.Error(), time.Now()
+	if err := w.say(ctx, report); err != nil {
+		w.Log.Warn("the fleet cannot be told", "err", err)
+	}
+}
+
+// follows says in a report which commits this node goes by, and why not by those that it should.
+func (w *worker) follows(report *fleet.NodeReport) {
+	if w.Fleet == nil {
+		return
+	}
+	report.Revisions = map[fleet.SourceName]fleet.Revision{}
+	for _, h := range w.held.list() {
+		if h.loaded {
+			report.Revisions[h.name] = h.revision
+		}
+		if h.misread != "" {
+			report.Notes = append(report.Notes, fleet.Note{
+				About: fleet.ObjectID{Kind: fleet.KindNode, Name: string(w.Node.Name)},
+				Text:  fmt.Sprintf("source %s is held at revision %s: %s", h.name, h.revision.Short(), h.misread),
+			})
+		}
+	}
+	slices.SortFunc(report.Notes, fleet.Note.Compare)
 }
 
 // say reports, if there is anything new to say.

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/host/hosttest"
 )
@@ -158,7 +159,7 @@ func TestCanary(t *testing.T) {
 		if !w.status().Stopped {
 			t.Error("it is not said that somebody has to let it go on")
 		}
-		if _, err := w.Intend(t.Context(), fleet.Intent{Object: web, Verb: fleet.Resume, Author: "ada"}); err != nil {
+		if _, err := w.Intend(t.Context(), api.Wish{Intent: fleet.Intent{Object: web, Verb: fleet.Resume, Author: "ada"}}); err != nil {
 			t.Fatal(err)
 		}
 		after(30 * time.Second)
@@ -209,7 +210,7 @@ func TestIntentsHold(t *testing.T) {
 		intend := func(i fleet.Intent) {
 			t.Helper()
 			i.Object, i.Author = web, "ada"
-			if _, err := w.Intend(t.Context(), i); err != nil {
+			if _, err := w.Intend(t.Context(), api.Wish{Intent: i}); err != nil {
 				t.Fatal(err)
 			}
 			after(30 * time.Second)

@@ -31,6 +31,7 @@ const fetchTimeout = 2 * time.Minute
 
 // follow looks at a source again and again.
 func (a *Agent) follow(ctx context.Context, s Source) error {
+	read := false // this process said what the source holds when it was asked last
 	for next := time.Now(); ; {
 		var asked chan Fetch
 		var due <-chan time.Time
@@ -42,6 +43,19 @@ func (a *Agent) follow(ctx context.Context, s Source) error {
 			return nil
 		case <-due:
 		case asked = <-a.syncs[s.Name]:
+		case answer := <-a.aligns[s.Name]:
+			answer <- a.align(ctx, s)
+			continue
+		case <-a.agreed[s.Name]:
+			switch {
+			case a.Fleet == nil:
+			case !a.reads():
+				_ = a.align(ctx, s) // said where it was noticed
+			case !read && a.Follow:
+				next = time.Now() // what the last leader had not seen yet
+			}
+			read = a.reads()
+			continue
 		case answer := <-a.peeks[s.Name]:
 			bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
 			snapshot, err := s.Source.Fetch(bounded)
@@ -50,6 +64,9 @@ func (a *Agent) follow(ctx context.Context, s Source) error {
 			continue
 		}
 		fetched := a.fetch(ctx, s)
+		if !a.reads() {
+			_ = a.align(ctx, s) // said where it was noticed
+		}
 		if asked != nil {
 			asked <- fetched
 		}
@@ -76,6 +93,8 @@ func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
 		if before.err == nil || before.err.Error() != err.Error() {
 			a.Log.Warn("source cannot be fetched", "source", s.Name, "revision", before.revision.Short(), "err", err)
 		}
+	case !a.reads():
+		next.err, next.failures, next.checked = nil, 0, began
 	case !before.checked.IsZero() && snapshot.Revision == before.revision: // the first look of a life reads: settings may have changed
 		next.err, next.failures, next.checked = nil, 0, began
 	default:
@@ -113,7 +132,37 @@ func (a *Agent) read(s Source, before holding, snapshot sources.Snapshot) holdin
 	result := a.Policy.Read(snapshot.Files, snapshot.Dir)
 	next := take(s.Name, snapshot.Revision, result, before, s.MayEmpty)
 	next.url, next.path, next.title = s.URL, s.Path, snapshot.Title
+	a.reckon(&next)
 	return next
+}
+
+// reckon says how the other nodes of a fleet come to what a source holds.
+func (a *Agent) reckon(h *holding) {
+	if a.Fleet == nil {
+		return
+	}
+	r := fleet.Reading{Source: h.name, Revision: h.revision}
+	keep := func(id fleet.ObjectID, revision fleet.Revision) {
+		if revision == h.revision {
+			return
+		}
+		if r.Kept == nil {
+			r.Kept = map[fleet.ObjectID]fleet.Revision{}
+		}
+		r.Kept[id] = revision
+	}
+	for _, o := range h.objects {
+		keep(o.ID, o.Revision)
+	}
+	for id, back := range h.held {
+		keep(id, back.revision)
+	}
+	hash, err := fleet.HashObjects(h.objects)
+	if err != nil { // values that were decoded can be encoded
+		a.Log.Error("what a source holds cannot be hashed", "source", h.name, "err", err)
+	}
+	r.Hash = hash
+	h.reading = &r
 }
 
 // take makes a holding from a reading and what was held before.
@@ -202,10 +251,19 @@ func (a *Agent) remember(s Source) error {
 	if err != nil {
 		return fmt.Errorf("read what source %s held: %w; if the file is damaged, remove it", s.Name, err)
 	}
+	h = a.restore(s, r, false)
+	return nil
+}
+
+// restore is what a source holds by a record of it. Rest says that the record names only objects of other revisions than its own:
+// all others are as its own has them.
+func (a *Agent) restore(s Source, r record, rest bool) holding {
+	h := holding{name: s.Name, url: s.URL, path: s.Path, loaded: true, revision: r.Revision, held: map[fleet.ObjectID]heldBack{}}
 	revisions := map[fleet.Revision]bool{r.Revision: true}
 	for _, revision := range r.Objects {
 		revisions[revision] = true
 	}
+	wanted := map[fleet.ObjectID]fleet.Revision{}
 	good := map[fleet.Revision]map[fleet.ObjectID]fleet.Object{}
 	for revision := range revisions {
 		good[revision] = map[fleet.ObjectID]fleet.Object{}
@@ -214,23 +272,30 @@ func (a *Agent) remember(s Source) error {
 			continue // its objects are held
 		}
 		result := manifest.Read(snapshot.Files, snapshot.Dir) // it was admitted then, under whatever policy
+		if rest && revision == r.Revision {
+			result = a.Policy.Read(snapshot.Files, snapshot.Dir)
+		}
 		for _, o := range result.Objects {
 			o.Source, o.Revision = s.Name, revision
 			good[revision][o.ID] = o
+			if rest && revision == r.Revision {
+				wanted[o.ID] = revision
+			}
 		}
 		if revision == r.Revision {
 			h.faults, h.title = result.Faults, snapshot.Title
 		}
 	}
-	h.loaded, h.revision, h.held = true, r.Revision, map[fleet.ObjectID]heldBack{}
-	for _, id := range slices.SortedFunc(maps.Keys(r.Objects), fleet.ObjectID.Compare) {
-		if o, ok := good[r.Objects[id]][id]; ok {
+	maps.Copy(wanted, r.Objects)
+	for _, id := range slices.SortedFunc(maps.Keys(wanted), fleet.ObjectID.Compare) {
+		if o, ok := good[wanted[id]][id]; ok {
 			h.objects = append(h.objects, o)
 		} else {
-			h.held[id] = heldBack{r.Objects[id], fmt.Sprintf("revision %s of %s, where it was last good, is not to be had", r.Objects[id].Short(), s.Name)}
+			h.held[id] = heldBack{wanted[id], fmt.Sprintf("revision %s of %s, where it was last good, is not to be had", wanted[id].Short(), s.Name)}
 		}
 	}
-	return nil
+	a.reckon(&h)
+	return h
 }
 
 // peek looks at a source without taking anything over. It asks the loop that follows the source, which alone

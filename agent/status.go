@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -24,6 +25,9 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	s := api.Status{
 		Node: a.Config.Node.Name, Version: a.Version, Podman: *a.podman.Load(), Epoch: in.Previous.Epoch,
 		Waiting: view.Waiting(), Workloads: view.Workloads(), Pods: view.Lines(),
+	}
+	if a.Fleet != nil {
+		s.Fleet = &api.FleetStatus{Leader: a.Fleet.Leader(), Store: cmp.Or(a.Fleet.Roll.Away(), "ok"), Nodes: view.Machines()}
 	}
 	if a.Network.settings().Services {
 		s.Services = view.ServiceLines()
@@ -80,6 +84,10 @@ func sourceStatus(h holding) api.SourceStatus {
 		Name: h.name, URL: h.url, Revision: h.revision, Title: h.title, Checked: h.checked, Objects: len(h.objects),
 		Faults: faults(h.faults), State: "Synced",
 	}
+	if h.err == nil && h.misread != "" {
+		s.State, s.Error = "Held", h.misread
+		return s
+	}
 	mistakes := slices.ContainsFunc(h.faults, func(f manifest.Fault) bool { return f.Kind == manifest.Error })
 	switch {
 	case h.err != nil:
@@ -106,8 +114,10 @@ func (a *Agent) View(ctx context.Context) (*reconcile.View, fleet.Desired, []fle
 	if err != nil {
 		return nil, fleet.Desired{}, nil, err
 	}
-	for i := range in.Nodes {
-		in.Nodes[i].Down = *a.podman.Load()
+	if a.Fleet == nil {
+		for i := range in.Nodes {
+			in.Nodes[i].Down = *a.podman.Load()
+		}
 	}
 	return reconcile.NewView(in, a.templates.get(used(in.Previous, in.Desired))), in.Desired, in.Nodes, nil
 }

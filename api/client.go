@@ -116,6 +116,11 @@ func (c *Client) Delete(ctx context.Context, set Set) error {
 	return err
 }
 
+// Intend asks for something that is not in Git.
+func (c *Client) Intend(ctx context.Context, wish Wish) (fleet.Intent, error) {
+	return ask[fleet.Intent](ctx, c, http.MethodPost, "/skerry/v1/intend", nil, wish)
+}
+
 // Follow calls tell at every change until everything is settled, ctx ends or the agent goes away. It returns
 // nil when everything is settled, and ErrStopped as the function Follow does.
 func (c *Client) Follow(ctx context.Context, tell func(Progress) error) error {

@@ -26,6 +26,7 @@ func Handler(b Backend) http.Handler {
 	mux.HandleFunc("POST /skerry/v1/diff", s.diff)
 	mux.HandleFunc("POST /skerry/v1/apply", s.apply)
 	mux.HandleFunc("POST /skerry/v1/delete", s.remove)
+	mux.HandleFunc("POST /skerry/v1/intend", s.intend)
 	s.kubernetes(mux)
 	return mux
 }
@@ -106,6 +107,16 @@ func (s *server) remove(w http.ResponseWriter, r *http.Request) {
 		err = s.Delete(r.Context(), set)
 	}
 	answer(w, struct{}{}, err)
+}
+
+func (s *server) intend(w http.ResponseWriter, r *http.Request) {
+	wish, err := body[Wish](w, r)
+	if err != nil {
+		answer(w, nil, err)
+		return
+	}
+	taken, err := s.Intend(r.Context(), wish)
+	answer(w, taken, err)
 }
 
 // body reads a JSON request. The error never quotes it: it may hold secrets.

@@ -27,6 +27,7 @@ type Status struct {
 	Settled bool           `json:"settled"` // everything is as desired
 	// Stopped: what is not as desired does not become so by itself. It takes a commit, or somebody to let it go on.
 	Stopped   bool                 `json:"stopped,omitempty"`
+	Fleet     *FleetStatus         `json:"fleet,omitempty"` // nil on a node that belongs to none
 	Sources   []SourceStatus       `json:"sources"`
 	Workloads []reconcile.Workload `json:"workloads"`
 	Pods      []reconcile.Line     `json:"pods"`
@@ -34,6 +35,21 @@ type Status struct {
 	Intents   []Intent             `json:"intents,omitempty"`  // what operators asked for that is in force and not in Git
 	Waiting   []fleet.Note         `json:"waiting,omitempty"`  // what keeps it from being settled
 	Notes     []fleet.Note         `json:"notes,omitempty"`    // what else there is to know; what Intents say is not said again
+}
+
+// FleetStatus is how the nodes of a fleet are, and what they agree by.
+type FleetStatus struct {
+	Leader fleet.NodeName      `json:"leader,omitempty"` // empty while nobody leads, or nobody knows here
+	Store  string              `json:"store"`            // "ok", or why the fleet's memory cannot be reached from here
+	Nodes  []reconcile.Machine `json:"nodes"`
+}
+
+// Wish is an intent on its way.
+type Wish struct {
+	fleet.Intent
+	// For draining a node: pods of DaemonSets stay, and what is in emptyDir volumes may be lost.
+	IgnoreDaemonSets bool `json:"ignoreDaemonSets,omitempty"`
+	DeleteEmptyDir   bool `json:"deleteEmptyDir,omitempty"`
 }
 
 // Intent is an operator's wish that is not in Git, and what it says in one sentence.
@@ -48,7 +64,7 @@ type SourceStatus struct {
 	URL      string           `json:"url,omitempty"` // without credentials
 	Revision fleet.Revision   `json:"revision,omitempty"`
 	Title    string           `json:"title,omitempty"`
-	State    string           `json:"state"` // Synced, Failing (the last fetch did), Faulty (some of it cannot be taken), Unread
+	State    string           `json:"state"` // Synced, Failing (the last fetch did), Faulty (some of it cannot be taken), Held (not what the leader decided on), Unread
 	Checked  time.Time        `json:"checked,omitzero"`
 	Error    string           `json:"error,omitempty"`
 	Objects  int              `json:"objects"`
@@ -157,6 +173,8 @@ type Operator interface {
 	Apply(ctx context.Context, set Set) error
 	// Delete makes the objects of a set desired no more.
 	Delete(ctx context.Context, set Set) error
+	// Intend takes an operator's wish. What the object cannot do is refused with a *Refusal.
+	Intend(ctx context.Context, wish Wish) (fleet.Intent, error)
 }
 
 // Refusal is a request that a user must change.

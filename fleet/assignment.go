@@ -17,7 +17,7 @@ const (
 // Slot is one pod's place. It says which template the pod is made from, never the template itself.
 type Slot struct {
 	Identity
-	Node    NodeName  `json:"node"`
+	Node    NodeName  `json:"node"` // empty while it fits on none
 	Goal    Goal      `json:"goal"`
 	Epoch   uint64    `json:"epoch"`            // of the assignment that gave it its Goal
 	Drained time.Time `json:"drained,omitzero"` // when Goal became Drain
@@ -120,10 +120,11 @@ type Advice struct {
 }
 
 // Assignment is the leader's decision for the whole fleet: slots, commits and hashes, never specs or
-// secrets. Slots are in the order of SlotOrder, all else in the order of their IDs.
+// secrets. Slots are in the order of SlotOrder, all else in the order of their IDs or names.
 type Assignment struct {
 	Epoch     uint64                  `json:"epoch"` // grows with each commit
 	Revisions map[SourceName]Revision `json:"revisions,omitempty"`
+	Readings  []Reading               `json:"readings,omitempty"`
 	Heard     []NodeName              `json:"heard,omitempty"` // nodes that have ever reported, in order
 	Slots     []Slot                  `json:"slots,omitempty"`
 	Sets      []Set                   `json:"sets,omitempty"`
@@ -136,6 +137,24 @@ type Assignment struct {
 	// are desired no more. Both are in order.
 	Unclaimed []Disposable `json:"unclaimed,omitempty"`
 	Prunable  []Disposable `json:"prunable,omitempty"`
+	// Strains are the NoExecute taints of nodes, that of a lost one among them, in the order of their nodes; Bindings say on which
+	// node the volumes of claims are, in the order of the claims.
+	Strains  []Strain  `json:"strains,omitempty"`
+	Bindings []Binding `json:"bindings,omitempty"`
+}
+
+// Strain is a taint that pods may have to leave a node for, and since when it has it.
+type Strain struct {
+	Node  NodeName  `json:"node"`
+	Key   string    `json:"key"`
+	Value string    `json:"value,omitempty"`
+	Since time.Time `json:"since,omitzero"`
+}
+
+// Binding is where a claim's volume is: its pods can run there and nowhere else.
+type Binding struct {
+	Claim ClaimID  `json:"claim"`
+	Node  NodeName `json:"node"`
 }
 
 // SlotOrder orders slots by pod, then by age, then by UID.

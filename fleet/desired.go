@@ -31,6 +31,8 @@ type Desired struct {
 	// Revisions has every source that was read at least once, with the revision Objects were read from.
 	// What belongs to a source that is not in here is left as it is: nothing is known about it.
 	Revisions map[SourceName]Revision
+	// Readings say of sources of a fleet how every node comes to the same objects, in the order of their names.
+	Readings []Reading
 	// Held are objects known to exist whose content cannot be had, with the reason. They are left as they
 	// are: not changed, not removed.
 	Held map[ObjectID]string

@@ -57,7 +57,8 @@ const (
 	KindNetworkPolicy         = "NetworkPolicy"
 	// KindRevision is a template of a StatefulSet or DaemonSet; no source holds one.
 	KindRevision = "ControllerRevision"
-	KindNode     = "Node"
+	KindNode          = "Node"
+	KindPriorityClass = "PriorityClass"
 )
 
 // ObjectID names an object. Kinds are unique among those that Skerry runs, so no API group is needed.

@@ -47,6 +47,8 @@ type NodeReport struct {
 	Pods []PodReport
 	// Claims are volumes that outlive pods, in the order of their IDs.
 	Claims []ObservedClaim
+	// Trouble is why the node cannot look after its pods just now; empty when it can. They run on.
+	Trouble string `json:",omitempty"`
 	// Images are names of those that are there already, in order.
 	Images []string `json:",omitempty"`
 	// Pending is how many pods something is being done about, or about to be.

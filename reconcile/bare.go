@@ -41,10 +41,10 @@ func (d *decider) barePod(o fleet.Object) {
 		d.note(o.ID, "%s", hold)
 		return
 	}
-	if node, ok := d.node(o.ID); ok {
+	if d.ready(o.ID) {
 		d.place(fleet.Slot{Identity: fleet.Identity{
 			Pod: id, Owner: o.ID, Source: o.Source, From: o.Revision, Want: o.Hash, Shape: shape,
-		}, Node: node})
+		}})
 	}
 }
 

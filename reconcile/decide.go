@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile/budget"
 	"github.com/skerry-dev/skerry/reconcile/workload"
 )
 
@@ -23,11 +24,15 @@ func Decide(in FleetInput) Decision { return decide(in).decision() }
 
 func decide(in FleetInput) *decider {
 	d := newDecider(in)
+	d.intend()
+	d.survey()
 	d.hear()
 	d.adopt()
 	d.release()
+	d.rebind()
+	d.leave()
+	d.evict()
 	d.index()
-	d.intend()
 	d.autoscale()
 	d.generations = generations(d.sortedSets(), d.members, d.in.Desired, d.in.Now)
 	for _, o := range d.inOrder() {
@@ -37,7 +42,15 @@ func decide(in FleetInput) *decider {
 	d.claims()
 	d.sizeSets()
 	d.orphans()
+	d.schedule()
 	d.expose()
+	if d.vanish() {
+		in.Previous = d.decision().Next
+		again := decide(in)
+		again.dropped = append(again.dropped, d.dropped...)
+		again.in.Previous, again.epoch = d.in.Previous, d.epoch
+		return again
+	}
 	return d
 }
 
@@ -71,6 +84,17 @@ type decider struct {
 	reports map[string]*fleet.PodReport // by UID
 	nodes   map[fleet.NodeName]*fleet.NodeReport
 	exists  map[fleet.NodeName]bool
+	// Nodes as they are now: with what Git and operators say of them, and their strains.
+	machines map[fleet.NodeName]*fleet.Node
+	strains  []fleet.Strain
+	bindings map[fleet.ClaimID]fleet.NodeName
+	last     map[fleet.PodID]fleet.NodeName // where pods were that this decision found gone
+	unplaced map[string]string              // by UID: why a pod has no node
+	named    *bool                          // byName, once it was asked
+
+	disruptions []*budget.Budget // once reckoned
+	reckoned    bool
+
 	heard   []fleet.NodeName                 // that have ever reported, in order
 	mute    struct{ up, any fleet.NodeName } // the first that never has: of those that are not down, and of all
 
@@ -121,6 +145,8 @@ func newDecider(in FleetInput) *decider {
 	d := &decider{
 		in: in, git: in.Desired, local: local, epoch: p.Epoch + 1,
 		reports: map[string]*fleet.PodReport{}, nodes: map[fleet.NodeName]*fleet.NodeReport{}, exists: map[fleet.NodeName]bool{},
+		machines: map[fleet.NodeName]*fleet.Node{}, bindings: map[fleet.ClaimID]fleet.NodeName{}, last: map[fleet.PodID]fleet.NodeName{},
+		unplaced: map[string]string{},
 		slots: slices.Clone(p.Slots), names: make(map[fleet.PodID]int, len(p.Slots)),
 		sets:     make(map[fleet.ObjectID]*fleet.Set, len(p.Sets)),
 		rollouts: make(map[fleet.ObjectID]fleet.Rollout, len(p.Rollouts)),
@@ -187,11 +213,19 @@ func (d *decider) decision() Decision {
 			delete(next.Revisions, source)
 		}
 	}
+	next.Readings = slices.Clone(d.in.Desired.Readings)
+	for _, r := range d.in.Previous.Readings { // of what was not read this time, the last word counts
+		if _, known := next.Revisions[r.Source]; known && !slices.ContainsFunc(next.Readings, func(n fleet.Reading) bool { return n.Source == r.Source }) {
+			next.Readings = append(next.Readings, r)
+		}
+	}
+	slices.SortFunc(next.Readings, func(a, b fleet.Reading) int { return cmp.Compare(a.Source, b.Source) })
 	next.Sets = d.sortedSets()
 	next.Rollouts, next.Crons, next.Scalers = sorted(d.rollouts), sorted(d.crons), sorted(d.scalers)
 	for _, id := range slices.SortedFunc(maps.Keys(d.jobs), fleet.ObjectID.Compare) {
 		next.Jobs = append(next.Jobs, *d.jobs[id])
 	}
+	next.Strains, next.Bindings = d.strains, d.bindingList()
 	next.Unclaimed, next.Prunable = d.listUnclaimed(), d.prunable
 	next.Exposures = d.exposures
 	slices.SortFunc(next.Slots, fleet.SlotOrder)
@@ -214,13 +248,14 @@ func sorted[T any](m map[fleet.ObjectID]T) []T {
 }
 
 func same(a, b fleet.Assignment) bool {
-	return maps.Equal(a.Revisions, b.Revisions) && slices.Equal(a.Heard, b.Heard) &&
+	return maps.Equal(a.Revisions, b.Revisions) && slices.EqualFunc(a.Readings, b.Readings, fleet.Reading.Equal) && slices.Equal(a.Heard, b.Heard) &&
 		slices.EqualFunc(a.Slots, b.Slots, func(x, y fleet.Slot) bool {
 			return x.UID == y.UID && x.Node == y.Node && x.Goal == y.Goal && x.Want == y.Want && x.Source == y.Source && x.From == y.From &&
 				x.Counted == y.Counted
 		}) &&
 		slices.EqualFunc(a.Sets, b.Sets, equal) && slices.Equal(a.Rollouts, b.Rollouts) && slices.EqualFunc(a.Jobs, b.Jobs, sameJob) &&
-		slices.Equal(a.Crons, b.Crons) && slices.EqualFunc(a.Scalers, b.Scalers, equal) && slices.EqualFunc(a.Exposures, b.Exposures, equal) && slices.Equal(a.Unclaimed, b.Unclaimed) && slices.Equal(a.Prunable, b.Prunable)
+		slices.Equal(a.Crons, b.Crons) && slices.EqualFunc(a.Scalers, b.Scalers, equal) && slices.EqualFunc(a.Exposures, b.Exposures, equal) && slices.Equal(a.Unclaimed, b.Unclaimed) && slices.Equal(a.Prunable, b.Prunable) &&
+		slices.EqualFunc(a.Strains, b.Strains, equal) && slices.Equal(a.Bindings, b.Bindings)
 }
 
 // sameJob passes over what JSON does not tell apart in the terms: nothing and an empty list.

@@ -7,6 +7,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/skerry-dev/skerry/fleet"
@@ -30,6 +31,9 @@ func FieldOf(o fleet.Object, verb fleet.IntentVerb) string {
 		}
 	case fleet.Undo, fleet.Restart:
 		return string(o.Hash)
+	case fleet.Cordon, fleet.DrainNode, fleet.Uncordon:
+		n, ok := o.Value.(*corev1.Node)
+		return strconv.FormatBool(ok && n.Spec.Unschedulable)
 	case fleet.Trigger:
 	}
 	return ""
@@ -52,6 +56,8 @@ func Heeds(o fleet.Object, verb fleet.IntentVerb) error {
 		}
 	case fleet.Trigger:
 		_, ok = o.Value.(*batchv1.CronJob)
+	case fleet.Cordon, fleet.DrainNode, fleet.Uncordon:
+		ok = o.ID.Kind == fleet.KindNode
 	default:
 		return fmt.Errorf("%q is no intent", verb)
 	}
@@ -199,13 +205,16 @@ func (d *decider) intend() {
 	}
 	for _, i := range counting {
 		o, ok := d.in.Desired.Find(i.Object)
+		if i.Object.Kind == fleet.KindNode && d.exists[fleet.NodeName(i.Object.Name)] {
+			o, ok = fleet.Object{ID: i.Object}, true // what nodes say of themselves is in no source
+		}
 		if !ok {
 			if d.in.Desired.Known(i.Source, i.Object) {
 				d.drop(i)
 			}
 			continue
 		}
-		if i.Verb == fleet.Scale && i.Git == strconv.Itoa(int(i.Replicas)) || i.Verb == fleet.Unsuspend && i.Git == "false" {
+		if i.Verb == fleet.Scale && i.Git == strconv.Itoa(int(i.Replicas)) || (i.Verb == fleet.Unsuspend || i.Verb == fleet.Uncordon) && i.Git == "false" {
 			d.drop(i)
 			continue
 		}

@@ -101,8 +101,7 @@ func (d *decider) runJob(j *fleet.Job, hold string) {
 		d.drain(uid)
 	}
 	for _, index := range work.Place {
-		node, ok := d.node(j.ID)
-		if !ok {
+		if !d.ready(j.ID) {
 			break
 		}
 		base, born := j.ID.Name, j.Born
@@ -112,7 +111,7 @@ func (d *decider) runJob(j *fleet.Job, hold string) {
 		if d.place(fleet.Slot{Identity: fleet.Identity{
 			Pod: d.name(j.ID.Namespace, base, j.UID, &born), Owner: j.ID, Controller: j.Owner, Source: j.Source, From: j.From, Want: j.Want,
 			Label: j.UID, Index: index,
-		}, Node: node}) {
+		}}) {
 			j.Born = born
 		}
 	}

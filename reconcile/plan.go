@@ -15,6 +15,7 @@ import (
 // Plan says how a machine gets where the assignment wants it, and reports how its pods are. Pods of ours that
 // no slot names are reported and left alone: what becomes of them is for Decide to say.
 func Plan(in NodeInput) NodePlan {
+	in.Host.Pods = onNetwork(in.Host.Pods, in.Network.Pods)
 	p := planner{in: in, observed: map[string]*fleet.ObservedPod{}, ports: map[hostPort][]claim{}, metered: metered(in.Desired)}
 	p.plan.Report = fleet.NodeReport{Node: in.Node.Name, Epoch: in.Assignment.Epoch, At: in.Now, Claims: in.Host.Claims}
 	for i := range in.Host.Pods {

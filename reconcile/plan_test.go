@@ -101,9 +101,19 @@ func TestHostPorts(t *testing.T) {
 				if !waits {
 					continue
 				}
+				if n := Decide(m.input()).Notes; len(n) != 1 || n[0].About.Name != "b" ||
+					n[0].Text != "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports." {
+					t.Errorf("notes %v", n)
+				}
+				placed := m.stored // by a Skerry that did not look at ports
+				m.stored.Slots = slices.Clone(placed.Slots)
+				for i := range m.stored.Slots {
+					m.stored.Slots[i].Node = alpha.Name
+				}
 				if n := m.plan().Report.Notes; len(n) != 1 || n[0].About.Name != "b" || !strings.Contains(n[0].Text, "host port 80/TCP is used by pod shop/a") {
 					t.Errorf("notes %v", n)
 				}
+				m.stored = placed
 				m.want(desiredOf(b))
 				if m.settle(); len(m.running()) != 1 {
 					t.Errorf("the port is free, and yet:\n%s", m)

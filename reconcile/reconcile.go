@@ -27,6 +27,7 @@ type FleetInput struct {
 	// pods ask for of the machine is in there.
 	Templates map[fleet.Hash]*corev1.PodTemplateSpec
 	Network   fleet.NetworkSettings
+	Stay      time.Duration             // how long pods of a lost node are waited for that do not say; 0: 25 s
 	Zones     map[string]*time.Location // time zones that CronJobs name, as far as they are known here
 	// Now is in the zone that schedules are meant in that name none.
 	Now time.Time

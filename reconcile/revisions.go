@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/reconcile/place"
@@ -34,15 +35,14 @@ func (d *decider) statefulSet(o fleet.Object, v *appsv1.StatefulSet) {
 			d.note(o.ID, "pod %s waits until node %s has reported: it may run there", name(p.Index), node)
 			break
 		}
-		node, ok := d.node(o.ID)
-		if !ok {
+		if !d.ready(o.ID) {
 			break
 		}
 		set := d.sets[p.Set]
 		d.place(fleet.Slot{Identity: fleet.Identity{
 			Pod: name(p.Index), Owner: o.ID, Source: o.Source, From: set.From, Want: set.Want, Stamp: set.Stamp, Label: set.Label,
 			Index: &p.Index, Claims: claimTemplates(v), Service: v.Spec.ServiceName,
-		}, Node: node})
+		}})
 	}
 	d.retain(o, v, &ordered.Rollout)
 	d.rollouts[o.ID] = ordered.Rollout
@@ -99,9 +99,23 @@ func (d *decider) daemonSet(o fleet.Object, v *appsv1.DaemonSet) {
 // seats are the nodes that a DaemonSet's pods may be on; those that have not reported get none yet.
 func (d *decider) seats(v *appsv1.DaemonSet) map[fleet.NodeName]bool {
 	nodes := map[fleet.NodeName]bool{}
+	spec := &v.Spec.Template.Spec
+	tolerations := d.tolerations(fleet.KindDaemonSet, spec)
 	for _, n := range d.in.Nodes {
-		if place.Eligible(&v.Spec.Template.Spec, n) {
-			nodes[n.Name] = d.nodes[n.Name] != nil
+		if !place.Eligible(spec, n) {
+			continue
+		}
+		may, gets := true, d.nodes[n.Name] != nil && n.Down == ""
+		for _, t := range n.Taints {
+			switch t.Effect {
+			case corev1.TaintEffectNoExecute:
+				may = may && place.Tolerates(tolerations, t)
+			case corev1.TaintEffectNoSchedule:
+				gets = gets && (place.Tolerates(tolerations, t) || t.Key == corev1.TaintNodeNotReady)
+			}
+		}
+		if may {
+			nodes[n.Name] = gets
 		}
 	}
 	return nodes

@@ -55,6 +55,19 @@ func (p *planner) network(slots []fleet.Slot) {
 	}
 }
 
+// onNetwork are pods without addresses that they gave themselves: one in which Docker or a VPN runs has others besides that on the
+// pods' network, which lead nowhere from outside of it, and are the same in the next such pod. A pod that is not on the network
+// keeps what it has.
+func onNetwork(pods []fleet.ObservedPod, network netip.Prefix) []fleet.ObservedPod {
+	pods = slices.Clone(pods)
+	for i := range pods {
+		if all := pods[i].IPs; slices.ContainsFunc(all, network.Contains) {
+			pods[i].IPs = slices.DeleteFunc(slices.Clone(all), func(a netip.Addr) bool { return a.Is4() && !network.Contains(a) })
+		}
+	}
+	return pods
+}
+
 // strangers notes pods that are not on the pods' network.
 func (p *planner) strangers(pods []expose.Pod) {
 	for i := range pods {
@@ -96,15 +109,20 @@ const drainFor = 1200 * time.Millisecond
 // drains is until when a pod that is to go goes on as it is, because connections may still be on their way to it; the zero time
 // where no Service sends any.
 func (p *planner) drains(slot fleet.Slot, in pod.Input) time.Time {
-	if !p.in.Network.Services || slot.Goal != fleet.Drain || in.Observed == nil || in.Observed.Infra != fleet.Running || in.Spec == nil {
+	if !p.in.Network.Services || slot.Goal != fleet.Drain || in.Observed == nil || in.Observed.Infra != fleet.Running || in.Spec == nil || !sentTo(p.in.Desired, in.Spec) {
 		return time.Time{}
 	}
-	for o, svc := range fleet.Each[*corev1.Service](p.in.Desired) {
-		if o.ID.Namespace == slot.Pod.Namespace && len(svc.Spec.Selector) > 0 && labels.SelectorFromSet(svc.Spec.Selector).Matches(labels.Set(in.Spec.Labels)) {
-			return slot.Drained.Add(drainFor)
+	return slot.Drained.Add(drainFor)
+}
+
+// sentTo reports whether some Service sends connections to a pod.
+func sentTo(desired fleet.Desired, spec *corev1.Pod) bool {
+	for o, svc := range fleet.Each[*corev1.Service](desired) {
+		if o.ID.Namespace == spec.Namespace && len(svc.Spec.Selector) > 0 && labels.SelectorFromSet(svc.Spec.Selector).Matches(labels.Set(spec.Labels)) {
+			return true
 		}
 	}
-	return time.Time{}
+	return false
 }
 
 // rulesPatience is for how long a pod that is to go goes on when it cannot be taken out of the rotation.
@@ -116,7 +134,10 @@ func InRotation(in NodeInput, chains []fleet.Chain) []fleet.Chain {
 	waits := map[string]bool{}
 	for i := range in.Assignment.Slots {
 		s := &in.Assignment.Slots[i]
-		waits[s.UID] = s.Goal == fleet.Drain && in.Now.Before(s.Drained.Add(rulesPatience))
+		if s.Goal == fleet.Drain && in.Now.Before(s.Drained.Add(rulesPatience)) {
+			spec := PodOf(*s, in.Templates[s.Want])
+			waits[s.UID] = spec == nil || sentTo(in.Desired, spec)
+		}
 	}
 	return slices.DeleteFunc(slices.Clone(chains), func(c fleet.Chain) bool { return waits[c.UID] })
 }

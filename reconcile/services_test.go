@@ -169,18 +169,29 @@ func TestPoliciesFencePods(t *testing.T) {
 	}
 }
 
-// TestPodsWaitForRules: who cannot be taken out of the rotation is not told to end before patience is.
+// TestPodsWaitForRules: who cannot be taken out of the rotation is not told to end before patience is; who was never in it is.
 func TestPodsWaitForRules(t *testing.T) {
-	in := NodeInput{Now: start, Assignment: fleet.Assignment{Slots: []fleet.Slot{
-		{Identity: fleet.Identity{UID: "runs"}, Goal: fleet.Run},
-		{Identity: fleet.Identity{UID: "goes"}, Goal: fleet.Drain, Drained: start.Add(-time.Second)},
-		{Identity: fleet.Identity{UID: "waited"}, Goal: fleet.Drain, Drained: start.Add(-rulesPatience)},
-	}}}
+	slot := func(uid string, goal fleet.Goal, drained time.Duration, template fleet.Hash) fleet.Slot {
+		id := fleet.Identity{UID: uid, Pod: fleet.PodID{Namespace: "shop", Name: uid}}
+		id.Want = template
+		return fleet.Slot{Identity: id, Goal: goal, Drained: start.Add(-drained)}
+	}
+	labelled := func(app string) *corev1.PodTemplateSpec {
+		return &corev1.PodTemplateSpec{ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": app}}}
+	}
+	in := NodeInput{
+		Now: start, Desired: desiredOf(serviceOf("web", map[string]string{"app": "web"})),
+		Templates: map[fleet.Hash]*corev1.PodTemplateSpec{"web": labelled("web"), "job": labelled("job")},
+		Assignment: fleet.Assignment{Slots: []fleet.Slot{
+			slot("runs", fleet.Run, 0, "web"), slot("goes", fleet.Drain, time.Second, "web"), slot("waited", fleet.Drain, rulesPatience, "web"),
+			slot("nobodys", fleet.Drain, time.Second, "job"), slot("lost", fleet.Drain, time.Second, "gone"),
+		}},
+	}
 	var got []string
-	for _, c := range InRotation(in, []fleet.Chain{{UID: "runs"}, {UID: "goes"}, {UID: "waited"}, {UID: "unknown"}}) {
+	for _, c := range InRotation(in, []fleet.Chain{{UID: "runs"}, {UID: "goes"}, {UID: "waited"}, {UID: "nobodys"}, {UID: "lost"}, {UID: "unknown"}}) {
 		got = append(got, c.UID)
 	}
-	if !slices.Equal(got, []string{"runs", "waited", "unknown"}) {
+	if !slices.Equal(got, []string{"runs", "waited", "nobodys", "unknown"}) {
 		t.Error(got)
 	}
 }
@@ -194,5 +205,31 @@ func TestPodsFromBefore(t *testing.T) {
 	plan := Plan(NodeInput{Node: alpha, Assignment: m.stored, Templates: m.templates, Desired: m.desired, Host: m.host, Now: m.now, Network: serviceNetwork})
 	if n := plan.Report.Notes; len(n) != 1 || n[0].About != m.host.Pods[1].Pod.Object() || !strings.HasPrefix(n[0].Text, "it was made while Services were off") {
 		t.Errorf("%v", n)
+	}
+}
+
+// TestPodsOwnBridges: an address that a pod gave itself is no end of a Service, and in no fence.
+func TestPodsOwnBridges(t *testing.T) {
+	m := newMachine(t, deploymentOf("web", 2, "hello:1")).settle()
+	shut := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "shut"}}
+	m.desired = desiredOf(append(m.desired.Objects, serviceOf("web", map[string]string{"app": "web"}),
+		fleet.Object{ID: fleet.ObjectID{Kind: fleet.KindNetworkPolicy, Namespace: "shop", Name: "shut"}, Source: "home", Revision: "r1", Value: shut})...)
+	in := m.input()
+	in.Network = serviceNetwork
+	m.stored = Decide(in).Next
+	for i := range m.host.Pods {
+		m.host.Pods[i].IPs = []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.AddrFrom4([4]byte{10, 42, 0, byte(2 + i)}), netip.MustParseAddr("172.17.0.1")}
+	}
+	plan := Plan(NodeInput{Node: alpha, Assignment: m.stored, Templates: m.templates, Desired: m.desired, Host: m.host, Now: m.now, Network: serviceNetwork})
+	if f := plan.Net.Fronts; len(f) != 1 || len(f[0].Ends) != 2 || len(plan.Net.Fences) != 2 {
+		t.Errorf("%+v", plan.Net)
+	}
+	for _, p := range plan.Report.Pods {
+		if !strings.HasPrefix(p.Status.PodIP, "10.42.0.") || len(p.Status.PodIPs) != 1 {
+			t.Error(p.Status.PodIPs)
+		}
+	}
+	if len(m.host.Pods[0].IPs) != 3 {
+		t.Error("the host that was seen is changed")
 	}
 }

@@ -181,8 +181,7 @@ func (d *decider) configNow(set *fleet.Set) fleet.Hash {
 }
 
 func (d *decider) grow(set *fleet.Set) bool {
-	node, ok := d.node(set.ID)
-	if !ok {
+	if !d.ready(set.ID) {
 		return false
 	}
 	born := set.Born
@@ -191,7 +190,7 @@ func (d *decider) grow(set *fleet.Set) bool {
 	stamp.Config = cmp.Or(d.configNow(set), stamp.Config)
 	made := d.place(fleet.Slot{Identity: fleet.Identity{
 		Pod: id, Owner: set.ID, Controller: set.Owner, Source: set.Source, From: set.From, Want: set.Want, Stamp: stamp, Label: set.Label,
-	}, Node: node})
+	}})
 	if made {
 		set.Born = born
 	}

@@ -138,6 +138,7 @@ func (d *decider) release() {
 		gone := heard && report.Epoch >= s.Epoch && d.reports[s.UID] == nil
 		if gone {
 			d.free(s.Pod)
+			d.last[s.Pod] = s.Node
 		}
 		return gone
 	})
@@ -155,7 +156,7 @@ func (d *decider) free(name fleet.PodID) {
 
 // nowhere reports whether a slot is on a node that is no more, and no other has its pod.
 func (d *decider) nowhere(s fleet.Slot) bool {
-	return len(d.in.Reports) > 0 && d.reports[s.UID] == nil && !d.exists[s.Node]
+	return len(d.in.Reports) > 0 && d.reports[s.UID] == nil && !d.exists[s.Node] && s.Node != ""
 }
 
 // index sorts what there is by what it belongs to.
@@ -193,19 +194,23 @@ func members(slots []fleet.Slot, reports map[string]*fleet.PodReport) map[fleet.
 	return m
 }
 
-// node is where the next pod goes: with one node there is no choice.
-func (d *decider) node(about fleet.ObjectID) (fleet.NodeName, bool) {
+// ready reports whether pods may be made: what is there already must be known before anything is added.
+func (d *decider) ready(about fleet.ObjectID) bool {
 	if node := d.unheard(false); node != "" && len(d.nodes) > 0 {
 		d.note(about, "node %s has not reported yet: nothing is placed before it is known what runs there", node)
-		return "", false
+		return false
 	}
-	for _, n := range d.in.Nodes {
-		if d.nodes[n.Name] != nil { // what is there already must be known before anything is added
-			return n.Name, true
-		}
+	if len(d.nodes) == 0 {
+		d.note(about, "no node has reported yet: nothing can be placed")
 	}
-	d.note(about, "no node has reported yet: nothing can be placed")
-	return "", false
+	return len(d.nodes) > 0
+}
+
+// vanish drops pods that should go and never had a node: nobody has to be told. It reports whether there were any.
+func (d *decider) vanish() bool {
+	before := len(d.slots)
+	d.slots = slices.DeleteFunc(d.slots, func(s fleet.Slot) bool { return s.Node == "" && s.Goal == fleet.Drain })
+	return len(d.slots) < before
 }
 
 // maxNameBase is where Kubernetes cuts a generated name before its suffix.
@@ -225,7 +230,7 @@ func (d *decider) name(namespace, base, uid string, born *int) fleet.PodID {
 	return id
 }
 
-// place makes a slot, if limits and quotas of its namespace let it in.
+// place makes a slot, without a node unless it has one already, if limits and quotas of its namespace let it in.
 func (d *decider) place(s fleet.Slot) bool {
 	if !d.admit(&s) {
 		return false

@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
@@ -35,7 +34,7 @@ func (v *View) DisruptionBudgets() []policyv1.PodDisruptionBudget {
 		out.APIVersion, out.Kind, out.Generation = "policy/v1", fleet.KindDisruptionBudget, 1
 		sign(&out.ObjectMeta, object)
 		if pods == nil {
-			pods, scales = v.disruptable(), v.scales()
+			pods, scales = v.disruptable(), scaleOf(v.in.Desired)
 		}
 		reckoned := budget.Disruptions(b, pods[object.ID.Namespace], scales)
 		out.Status = reckoned.Status()
@@ -53,22 +52,6 @@ func (v *View) disruptable() map[string][]budget.Member {
 		pods[s.Pod.Namespace] = append(pods[s.Pod.Namespace], budget.Member{Slot: *s, Labels: v.pod(s).Labels, Report: v.reports[s.UID]})
 	}
 	return pods
-}
-
-// scales are how many pods workloads should have that can be scaled.
-func (v *View) scales() map[fleet.ObjectID]int32 {
-	scales := map[fleet.ObjectID]int32{}
-	for _, o := range v.in.Desired.Objects {
-		switch w := o.Value.(type) {
-		case *appsv1.Deployment:
-			scales[o.ID] = *w.Spec.Replicas
-		case *appsv1.StatefulSet:
-			scales[o.ID] = *w.Spec.Replicas
-		case *appsv1.ReplicaSet:
-			scales[o.ID] = *w.Spec.Replicas
-		}
-	}
-	return scales
 }
 
 // Quotas are the desired ResourceQuotas with what is used of them, in the order of their IDs.

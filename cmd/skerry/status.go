@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -56,8 +57,12 @@ func (o *options) status(ctx context.Context, format string) error {
 // the prompt.
 func writeStatus(out io.Writer, s api.Status, wide bool, now time.Time) error {
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "NODE\tPODMAN\tVERSION\tEPOCH\tSETTLED")
-	fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%v\n", s.Node, s.Podman, s.Version, s.Epoch, s.Settled)
+	if s.Fleet == nil {
+		fmt.Fprintln(w, "NODE\tPODMAN\tVERSION\tEPOCH\tSETTLED")
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%v\n", s.Node, s.Podman, s.Version, s.Epoch, s.Settled)
+	} else {
+		writeFleet(w, s, wide)
+	}
 	if len(s.Sources) > 0 {
 		fmt.Fprintln(w, "\nSOURCE\tREVISION\tSTATE\tOBJECTS\tLOOKED\tTITLE")
 	}
@@ -113,6 +118,32 @@ func writeStatus(out io.Writer, s api.Status, wide bool, now time.Time) error {
 		fmt.Fprintln(out, "Note:", line(n))
 	}
 	return nil
+}
+
+// writeFleet writes a line for the fleet and one for each node.
+func writeFleet(w io.Writer, s api.Status, wide bool) {
+	fmt.Fprintln(w, "SEEN FROM\tLEADER\tSTORE\tEPOCH\tSETTLED")
+	fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%v\n", s.Node, dash(string(s.Fleet.Leader)), s.Fleet.Store, s.Epoch, s.Settled)
+	head := "\nNODE\tSTATE\tROLE\tPODS\tREVISIONS\tVERSION"
+	if wide {
+		head += "\tADDRESS\tEPOCH\tLEAVING"
+	}
+	fmt.Fprintln(w, head)
+	for _, n := range s.Fleet.Nodes {
+		role := "agent"
+		if n.Voter {
+			role = "server"
+		}
+		var revisions []string
+		for _, source := range slices.Sorted(maps.Keys(n.Revisions)) {
+			revisions = append(revisions, string(source)+"@"+n.Revisions[source].Short())
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s", n.Name, n.State, role, n.Pods, dash(strings.Join(revisions, ",")), dash(n.Version))
+		if wide {
+			fmt.Fprintf(w, "\t%s\t%d\t%d", dash(n.Address), n.Epoch, n.Leaving)
+		}
+		fmt.Fprintln(w)
+	}
 }
 
 // further are the notes that say more than what is waited for says already.

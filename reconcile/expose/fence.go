@@ -69,7 +69,7 @@ func (f *fencing) gate(self Peer, direction networkingv1.PolicyType) fleet.Gate 
 			continue
 		}
 		for _, r := range p.Spec.Egress {
-			g.Passes = append(g.Passes, f.outOf(f.who(r.To, p.Namespace, self), r.Ports)...)
+			g.Passes = append(g.Passes, f.outOf(self, f.who(r.To, p.Namespace, self), r.Ports)...)
 		}
 	}
 	slices.SortFunc(g.Passes, comparePasses)
@@ -146,10 +146,13 @@ func (f *fencing) into(self Peer, who []netip.Prefix, ports []networkingv1.Netwo
 }
 
 // outOf are those of one for a pod that connections come from: a port's name is then one of each pod that they may go to.
-func (f *fencing) outOf(who []netip.Prefix, ports []networkingv1.NetworkPolicyPort) []fleet.Pass {
+func (f *fencing) outOf(self Peer, who []netip.Prefix, ports []networkingv1.NetworkPolicyPort) []fleet.Pass {
 	return passes(who, ports, func(pass fleet.Pass, name string) []fleet.Pass {
 		var list []fleet.Pass
 		for _, other := range f.peers {
+			if familyOf(other.Addr) != familyOf(self.Addr) {
+				continue // there is no way from one to the other, and no rule with both
+			}
 			if who == nil || slices.ContainsFunc(who, func(p netip.Prefix) bool { return p.Contains(other.Addr) }) {
 				pass.Peers = []netip.Prefix{netip.PrefixFrom(other.Addr, other.Addr.BitLen())}
 				list = append(list, named(pass, other.Pod, name)...)

@@ -112,3 +112,20 @@ func TestFences(t *testing.T) {
 		t.Errorf("a pod that no policy selects: %v", got)
 	}
 }
+
+// TestFenceIsOfOneFamily: rules know the addresses of one only.
+func TestFenceIsOfOneFamily(t *testing.T) {
+	web := pod("web", "web", "10.0.0.1 fd00::1", on("n"))
+	web.Spec.Spec.Containers = []corev1.Container{{Name: "web", Ports: []corev1.ContainerPort{{Name: "http", ContainerPort: 8080}}}}
+	for _, to := range [][]netPeer{nil, {{PodSelector: app("web")}}, {block("0.0.0.0/0"), block("::/0")}} {
+		policy := &networkingv1.NetworkPolicy{ObjectMeta: metav1.ObjectMeta{Name: "p", Namespace: "default"}, Spec: networkingv1.NetworkPolicySpec{
+			PolicyTypes: []networkingv1.PolicyType{networkingv1.PolicyTypeEgress},
+			Egress:      []networkingv1.NetworkPolicyEgressRule{{To: to, Ports: []netPort{at("http", 0, "")}}},
+		}}
+		for _, f := range expose.FencesOf(desiredOf(policy), []expose.Pod{web}, "n") {
+			if p := f.Egress.Passes; len(p) != 1 || len(p[0].Peers) != 1 || p[0].Peers[0].Addr() != f.Pod {
+				t.Errorf("%v: %v", f.Pod, p)
+			}
+		}
+	}
+}

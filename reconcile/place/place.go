@@ -1,6 +1,8 @@
-// Package place decides which nodes a pod may run on (semantics section 16).
+// Package place decides which node gets a pod (semantics section 16): filters first, in Kubernetes' order and with its words for
+// why a node is out, then scores, and of equals the one with the fewest pods, by name. It never moves what runs.
 //
-// It is pure. So far it knows what keeps a pod from a node for good: names, labels and required affinity.
+// It is pure. A Board is the fleet as placing sees it, and changes as pods are put on it, so that of many pods placed in one
+// decision each sees those before it.
 package place
 
 import (
@@ -16,11 +18,15 @@ import (
 // Eligible reports whether a pod may run on a node by spec.nodeName, spec.nodeSelector and its required node affinity: all
 // of them must hold.
 func Eligible(spec *corev1.PodSpec, node fleet.Node) bool {
-	if spec.NodeName != "" && spec.NodeName != string(node.Name) {
-		return false
-	}
-	has := labels.Set(node.Labels)
-	if !labels.SelectorFromSet(spec.NodeSelector).Matches(has) {
+	return named(spec, node) && selected(spec, node)
+}
+
+func named(spec *corev1.PodSpec, node fleet.Node) bool {
+	return spec.NodeName == "" || spec.NodeName == string(node.Name)
+}
+
+func selected(spec *corev1.PodSpec, node fleet.Node) bool {
+	if !labels.SelectorFromSet(spec.NodeSelector).Matches(labels.Set(node.Labels)) {
 		return false
 	}
 	if spec.Affinity == nil || spec.Affinity.NodeAffinity == nil || spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution == nil {

@@ -162,7 +162,7 @@ func (w *ordered) fill() bool {
 // somebody deletes it, even when a fix has been pushed; it is not serving, so nothing is lost by going on
 // (ARCHITECTURE.md, "A fix replaces what is stuck").
 func (w *ordered) stuck(m Member) bool {
-	if _, ready := readySince(m); ready || m.Report == nil { // of what nobody has spoken nothing is known
+	if _, ready := readySince(m); ready || m.Report == nil && m.Slot.Node != "" { // of what nobody has spoken nothing is known
 		return false
 	}
 	return w.spec.UpdateStrategy.Type != appsv1.OnDeleteStatefulSetStrategyType && !of(m, w.wanted(w.ordinal(m)))

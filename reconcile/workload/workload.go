@@ -33,7 +33,7 @@ type Counts struct {
 	Active    int32 // pods that should run and have not ended
 	Ready     int32
 	Available int32
-	Silent    int32 // of the active ones those of which no node has said anything
+	Silent    int32 // of the active ones those that have a node which has said nothing of them
 	Present   int32 // pods that may still run, also those being removed
 	// Restarts is how often the container of a pod that should run was restarted that was most often, of those whose last end is
 	// known: when the machine was switched off, nobody crashed.
@@ -57,7 +57,9 @@ func Count(members []Member, minReady time.Duration, now time.Time) Counts {
 		}
 		c.Active++
 		if m.Report == nil {
-			c.Silent++
+			if m.Slot.Node != "" {
+				c.Silent++
+			}
 			continue
 		}
 		since, ready := m.Report.ReadySince()

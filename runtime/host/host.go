@@ -217,12 +217,20 @@ type Paths interface {
 type Network interface {
 	// Serve makes the machine's rules those of want, all at once: a connection that begins meets the old rules or the new,
 	// never a mix, and those that are under way go on. UDP is the exception, it follows the new rules. When want is what it
-	// was, nothing is written. The zero HostNet leaves nothing of ours.
+	// was, nothing is written. The zero HostNet leaves nothing of ours. After an error that is not Partly, connections may
+	// still go where they went before.
 	Serve(ctx context.Context, want fleet.HostNet) error
 	// Check says whether somebody else has removed rules of ours. Then the next Serve writes all of them anew. It costs next
 	// to nothing as long as nobody has changed any rule.
 	Check(ctx context.Context) (lost bool, err error)
 }
+
+// Partly is an error of Serve that keeps nobody in the rotation: connections go to the ends that are wanted and to no others, but not
+// from every port and address from which they should.
+type Partly struct{ Err error }
+
+func (e Partly) Error() string { return e.Err.Error() }
+func (e Partly) Unwrap() error { return e.Err }
 
 // Written is the content of a volume that the agent writes.
 type Written struct {

@@ -54,7 +54,10 @@ func (w writer) gate(g gate) {
 		}
 		if p.Protocol != "" {
 			words = append(words, "meta l4proto", protocol(p.Protocol))
-			if p.First > 0 || p.Last < sharing-1 {
+			switch {
+			case p.First == p.Last: // nft before 1.0.3 takes no range of one
+				words = append(words, "th dport", p.First)
+			case p.First > 0 || p.Last < sharing-1:
 				words = append(words, fmt.Sprintf("th dport %d-%d", p.First, p.Last))
 			}
 		}

@@ -56,8 +56,7 @@ type Net struct {
 	due   map[key]int         // fronts of UDP, and how often flows of theirs are still to be looked for
 	here  map[netip.Addr]bool // as it was wanted last; nil: not known
 	gone  map[netip.Addr]bool // what was here, with flows still to forget
-	held  []netip.Addr        // addresses that the machine has for Services
-	holds bool                // that is so
+	bare  bool                // the machine has no addresses for Services
 	seen  uint32              // the generation in which all was well
 	sure  bool                // there is one
 	lost  bool                // rules were lost, and are not written yet
@@ -108,14 +107,18 @@ func (n *Net) Serve(ctx context.Context, want fleet.HostNet) error {
 	if err != nil {
 		return fmt.Errorf("write rules of services: %w", err)
 	}
-	if !n.holds || !slices.Equal(n.held, want.Addrs) {
-		n.holds = false
-		if err := n.hold(want.Addrs); err != nil {
-			return err
-		}
-		n.holds, n.held = true, slices.Clone(want.Addrs)
+	var held error
+	if !n.bare || len(want.Addrs) > 0 { // others take addresses away, too, and nobody tells
+		held = n.hold(want.Addrs)
+		n.bare = held == nil && len(want.Addrs) == 0
 	}
-	return n.clear()
+	if err := n.clear(); err != nil {
+		return errors.Join(err, held)
+	}
+	if held != nil {
+		return host.Partly{Err: held}
+	}
+	return nil
 }
 
 // write writes what is wanted: as changes of what is there, or anew.
@@ -134,7 +137,7 @@ func (n *Net) write(ctx context.Context, want fleet.HostNet, anew bool) error {
 			if err != nil {
 				return err
 			}
-			if whole(&table{family: family}, found) {
+			if whole(&table{family: family}, found) && now.unharmed(found) {
 				now.adopt(w, found)
 				break
 			}
@@ -174,6 +177,7 @@ func (n *Net) write(ctx context.Context, want fleet.HostNet, anew bool) error {
 	here := make(map[netip.Addr]bool, len(want.Here))
 	for _, a := range want.Here {
 		here[ip(a)] = true
+		delete(n.gone, ip(a)) // another pod has it by now, whose flows stay
 	}
 	for a := range n.here {
 		if !here[a] {

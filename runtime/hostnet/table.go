@@ -420,6 +420,18 @@ func (t *table) adopt(w writer, found map[string]int) {
 	w.update(have, t, t.whole())
 }
 
+// unharmed reports whether those chains that adopt keeps have all their rules: what a chain does is in its name, so that one of which
+// rules were removed would be taken for what it was. Those of sticky fronts are written anew in any case.
+func (t *table) unharmed(found map[string]int) bool {
+	for what, n := range contents(t) {
+		kind, chain, _ := strings.Cut(what, " ")
+		if kind == "rule" && found["chain "+chain] > 0 && found[what] < n && !strings.HasPrefix(chain, stickyPrefix) {
+			return false
+		}
+	}
+	return true
+}
+
 // remove takes a table away, whether it is there or not.
 func remove(tx *knftables.Transaction, family knftables.Family) {
 	tx.Add(&knftables.Table{Family: family, Name: tableName})

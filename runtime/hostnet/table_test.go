@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/knftables"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/host"
 )
 
 // paper is a Net without a kernel. forgot is what was asked of connection tracking.
@@ -347,6 +348,98 @@ func TestForgettingIsRepeated(t *testing.T) {
 	}
 	if len(*forgot) != 1+sweeps {
 		t.Errorf("asked for %v", *forgot)
+	}
+}
+
+// TestAddressThatCannotBeHad keeps no flow from being forgotten, is asked for again, and does no harm to a pod that got the
+// address of one that went meanwhile.
+func TestAddressThatCannotBeHad(t *testing.T) {
+	n, _, forgot := paper()
+	held, fault := 0, errors.New("it is on no network of this machine")
+	n.hold = func([]netip.Addr) error { held++; return fault }
+	want := hostNet(aFront(tcp, vip, 80, ends(1)))
+	want.Addrs = []netip.Addr{netip.MustParseAddr("203.0.113.9")}
+	serve := func(here ...int) error {
+		want.Here = nil
+		for _, i := range here {
+			want.Here = append(want.Here, podAddr(i))
+		}
+		return n.Serve(t.Context(), want)
+	}
+	for _, here := range [][]int{{1, 2}, {1}} {
+		if _, partly := errors.AsType[host.Partly](serve(here...)); !partly {
+			t.Error("rules are as they should be, and it is not said")
+		}
+	}
+	if len(*forgot) == 0 {
+		t.Error("flows to a pod that went are not forgotten")
+	}
+	cut := errors.New("interrupted")
+	n.forget = func(stale) error { return cut }
+	if err := serve(); !errors.Is(err, cut) || !errors.Is(err, fault) {
+		t.Error(err)
+	} else if _, partly := errors.AsType[host.Partly](err); partly {
+		t.Error("flows go where they should not, and it is not said")
+	}
+	n.forget = func(s stale) error {
+		if s.gone[podAddr(1)] {
+			t.Error("flows of a pod that is here are forgotten")
+		}
+		return nil
+	}
+	fault = nil
+	must(t, serve(1))
+	before := held
+	must(t, serve(1))
+	if held == before {
+		t.Error("an address that somebody took away is not taken again")
+	}
+}
+
+// TestRulesOfOneChainComeBack: also those of a chain that not every table has.
+func TestRulesOfOneChainComeBack(t *testing.T) {
+	f, sticky := aFront(tcp, vip, 80, ends(1, 2)), aFront(tcp, vip, 81, ends(1, 2))
+	f.From, sticky.Sticky = pods[:1], time.Minute
+	want := hostNet(f, sticky)
+	for _, prefix := range []string{sharePrefix + "2", nodeSharePrefix + "2", gatePrefix, stickyPrefix, endPrefix, chainForward} {
+		n, nft, _ := paper()
+		must(t, n.Serve(t.Context(), want))
+		before := nft.Dump()
+		at := strings.Index(before, "add rule ip skerry "+prefix)
+		if at < 0 {
+			t.Fatalf("no rule of %s", prefix)
+		}
+		chain := strings.Fields(before[at:])[4]
+		tx := nft.NewTransaction()
+		tx.Flush(&knftables.Chain{Family: knftables.IPv4Family, Table: tableName, Name: chain})
+		must(t, nft.Run(t.Context(), tx))
+		n.sure = false
+		if lost, err := n.Check(t.Context()); !lost || err != nil {
+			t.Errorf("%s: %v %v", chain, lost, err)
+		}
+		must(t, n.Serve(t.Context(), want))
+		if diff := cmp.Diff(before, nft.Dump()); diff != "" {
+			t.Errorf("%s: %s", chain, diff)
+		}
+	}
+}
+
+// TestPortsOfGates: a range of one port is no range to nft 1.0.1 and 1.0.2, and all that is in the transaction with it would fail.
+func TestPortsOfGates(t *testing.T) {
+	for want, p := range map[string]fleet.Pass{
+		"return":                                 {Last: 65535},
+		"meta l4proto tcp return":                {Protocol: tcp, Last: 65535},
+		"meta l4proto tcp th dport 80 return":    {Protocol: tcp, First: 80, Last: 80},
+		"meta l4proto tcp th dport 0-80 return":  {Protocol: tcp, Last: 80},
+		"meta l4proto udp th dport 80-90 return": {Protocol: udp, First: 80, Last: 90},
+	} {
+		n, nft, _ := paper()
+		net := hostNet()
+		net.Fences = []fleet.Fence{{Pod: podAddr(1), Ingress: fleet.Gate{Closed: true, Passes: []fleet.Pass{p}}}}
+		must(t, n.Serve(t.Context(), net))
+		if all := nft.Dump(); !strings.Contains(all, gateOf(net.Fences[0].Ingress, into).name+" "+want+"\n") {
+			t.Errorf("%q is not in\n%s", want, all)
+		}
 	}
 }
 

@@ -130,7 +130,10 @@ func (p *Proxy) Serve(ctx context.Context, want fleet.HostNet) error {
 		}
 		d.serve(f)
 	}
-	return errors.Join(faults...)
+	if len(faults) > 0 {
+		return host.Partly{Err: errors.Join(faults...)}
+	}
+	return nil
 }
 
 // Check finds nothing lost: nobody else can close a socket of ours.

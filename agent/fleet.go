@@ -1,0 +1,234 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/skerry-dev/skerry/coord"
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+// Fleet is what an agent has to know of the fleet that its node belongs to.
+type Fleet struct {
+	Roll coord.Roll
+	Lead bool // this node may lead
+	// Stay is how long pods of a lost node are waited for, from when its session ended.
+	Stay time.Duration
+	// Leader is who leads, as far as is known here; empty while nobody does.
+	Leader func() fleet.NodeName
+	// Bring fetches a commit of a source from other nodes' clones into this node's. nil: there is no other way to a commit than
+	// its source.
+	Bring func(ctx context.Context, source fleet.SourceName, revision fleet.Revision) error
+}
+
+// ErrFleet says that something is not done on a node of a fleet.
+var ErrFleet = errors.New("this node belongs to a fleet, which runs what its Git sources say and nothing else: commit it there")
+
+func (a *Agent) mayLead() bool { return a.Fleet == nil || a.Fleet.Lead }
+
+// reads reports whether this process says what the sources hold: a node alone, or the leader. All others follow what the leader
+// has decided on.
+func (a *Agent) reads() bool { return a.Fleet == nil || a.leading.Load() }
+
+// register says who this node is, until somebody has heard it.
+func (a *Agent) register(ctx context.Context) error {
+	for {
+		err := a.Fleet.Roll.Register(ctx, a.Config.Node)
+		if err == nil || ctx.Err() != nil {
+			return nil
+		}
+		a.Log.Warn("the fleet cannot be told who this node is", "err", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(blindLook):
+		}
+	}
+}
+
+// nodes are the machines of the fleet, those down of which nothing is heard.
+func (a *Agent) nodes(ctx context.Context, reports []fleet.NodeReport) ([]fleet.Node, error) {
+	if a.Fleet == nil {
+		return []fleet.Node{a.Config.Node}, nil
+	}
+	known, err := a.Fleet.Roll.Nodes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	nodes := slices.Clone(known)
+	for i := range nodes {
+		if !slices.ContainsFunc(reports, func(r fleet.NodeReport) bool { return r.Node == nodes[i].Name }) {
+			nodes[i].Down = "nothing is heard of its agent"
+		}
+	}
+	return nodes, nil
+}
+
+// stay is how long pods of a lost node are waited for; 0 for the default.
+func (a *Agent) stay() time.Duration {
+	if a.Fleet == nil {
+		return 0
+	}
+	return a.Fleet.Stay
+}
+
+// takeLead makes sure that this process knows what the last decision was made on: whoever decides on less would take down what it
+// has not heard of. It returns when all sources are as they were then.
+func (a *Agent) takeLead(ctx context.Context) error {
+	if a.Fleet == nil {
+		return nil
+	}
+	var faults []error
+	for _, s := range a.Sources {
+		answer := make(chan error, 1)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case a.aligns[s.Name] <- answer:
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case err := <-answer:
+			faults = append(faults, err)
+		}
+	}
+	if err := errors.Join(faults...); err != nil {
+		return err
+	}
+	a.leading.Store(true)
+	for _, agreed := range a.agreed {
+		agreed.ring() // look at the sources now
+	}
+	return nil
+}
+
+// align makes what a source holds what the leader decided on, and fetches what templates lack. It is called by the loop that follows
+// the source, and does nothing when it is so already.
+func (a *Agent) align(ctx context.Context, s Source) error {
+	for _, revision := range a.lacked.take(s.Name) {
+		if err := a.obtain(ctx, s, revision); err != nil {
+			a.Log.Warn("a commit that pods here are made from is not to be had", "source", s.Name, "revision", revision.Short(), "err", err)
+			continue
+		}
+		a.nodeBell.ring()
+	}
+	assignment, err := a.Store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(assignment.Readings, func(r fleet.Reading) bool { return r.Source == s.Name })
+	if at < 0 {
+		return nil
+	}
+	want := assignment.Readings[at]
+	a.keeping.Lock()
+	defer a.keeping.Unlock()
+	before, _ := a.held.get(s.Name)
+	if before.reading != nil && before.reading.Equal(want) && before.misread == "" {
+		return nil
+	}
+	next, err := a.follows(ctx, s, want, before)
+	if err != nil {
+		next = before
+		next.misread = err.Error()
+	}
+	if next.misread != before.misread && next.misread != "" {
+		a.Log.Error("this node holds to what it has", "source", s.Name, "revision", before.revision.Short(), "wanted", want.Revision.Short(), "err", err)
+	}
+	a.held.put(next)
+	if err == nil {
+		a.Log.Info("source follows the leader", "source", s.Name, "revision", next.revision.Short(), "objects", len(next.objects))
+		a.leadBell.ring()
+		a.nodeBell.ring()
+	}
+	a.changed.ring()
+	return err
+}
+
+// follows is what a source holds by a reading of the leader's. An error says why this node cannot come to the same.
+func (a *Agent) follows(ctx context.Context, s Source, want fleet.Reading, before holding) (holding, error) {
+	revisions := map[fleet.Revision]bool{want.Revision: true}
+	for _, r := range want.Kept {
+		revisions[r] = true
+	}
+	for r := range revisions {
+		if err := a.obtain(ctx, s, r); err != nil {
+			return before, fmt.Errorf("the fleet goes by revision %s, which is not to be had here: %w", r.Short(), err)
+		}
+	}
+	next := a.restore(s, record{Source: s.Name, Revision: want.Revision, Objects: want.Kept}, true)
+	next.checked, next.err, next.failures = before.checked, before.err, before.failures
+	if next.reading.Hash != want.Hash {
+		return before, fmt.Errorf("revision %s reads differently here (%s) than where it was decided on (%s): are all nodes of one version of Skerry?",
+			want.Revision.Short(), next.reading.Hash, want.Hash)
+	}
+	if err := a.record(next); err != nil {
+		return before, fmt.Errorf("keep revision %s: %w", want.Revision.Short(), err)
+	}
+	return next, nil
+}
+
+// obtain has a commit in the clone: it is there, or comes from the source, or from another node.
+func (a *Agent) obtain(ctx context.Context, s Source, revision fleet.Revision) error {
+	if _, err := s.Source.At(revision); err == nil {
+		return nil
+	}
+	bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
+	_, fetchErr := s.Source.Fetch(bounded)
+	_, err := s.Source.At(revision)
+	if err == nil {
+		return nil
+	}
+	if a.Fleet.Bring == nil {
+		return errors.Join(fetchErr, err)
+	}
+	if broughtErr := a.Fleet.Bring(bounded, s.Name, revision); broughtErr != nil {
+		return errors.Join(fetchErr, broughtErr)
+	}
+	_, err = s.Source.At(revision)
+	return err
+}
+
+// lacked are commits that are needed here and not in the clone. The zero value works.
+type lacked struct {
+	mu   sync.Mutex
+	all  map[fleet.SourceName][]fleet.Revision
+	next map[commit]time.Time // when it may be asked for again
+}
+
+type commit struct {
+	source   fleet.SourceName
+	revision fleet.Revision
+}
+
+// lackAgain is how long a commit that was not to be had is not asked for.
+const lackAgain = 15 * time.Second
+
+// add reports whether it is time to look for it.
+func (l *lacked) add(source fleet.SourceName, revision fleet.Revision, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := commit{source, revision}
+	if now.Before(l.next[c]) {
+		return false
+	}
+	if l.all == nil {
+		l.all, l.next = map[fleet.SourceName][]fleet.Revision{}, map[commit]time.Time{}
+	}
+	l.all[source], l.next[c] = append(l.all[source], revision), now.Add(lackAgain)
+	return true
+}
+
+// take returns what was added for a source since the last time.
+func (l *lacked) take(source fleet.SourceName) []fleet.Revision {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	list := l.all[source]
+	delete(l.all, source)
+	return list
+}
