@@ -49,8 +49,8 @@ func (a *Agent) register(ctx context.Context) error {
 	}
 }
 
-// nodes are the machines of the fleet, those down of which nothing is heard.
-func (a *Agent) nodes(ctx context.Context, reports []fleet.NodeReport) ([]fleet.Node, error) {
+// nodes are the machines of the fleet, those down of which nothing is heard. Heard are those that have ever been.
+func (a *Agent) nodes(ctx context.Context, reports []fleet.NodeReport, heard []fleet.NodeName) ([]fleet.Node, error) {
 	if a.Fleet == nil {
 		return []fleet.Node{a.Config.Node}, nil
 	}
@@ -60,8 +60,13 @@ func (a *Agent) nodes(ctx context.Context, reports []fleet.NodeReport) ([]fleet.
 	}
 	nodes := slices.Clone(known)
 	for i := range nodes {
-		if !slices.ContainsFunc(reports, func(r fleet.NodeReport) bool { return r.Node == nodes[i].Name }) {
+		name := nodes[i].Name
+		switch {
+		case slices.ContainsFunc(reports, func(r fleet.NodeReport) bool { return r.Node == name }):
+		case slices.Contains(heard, name):
 			nodes[i].Down = "nothing is heard of its agent"
+		default:
+			nodes[i].Down, nodes[i].New = "it has joined, and its agent was not heard of yet", true
 		}
 	}
 	return nodes, nil

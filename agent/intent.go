@@ -73,7 +73,7 @@ func (a *Agent) isNode(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	nodes, err := a.nodes(ctx, reports)
+	nodes, err := a.nodes(ctx, reports, nil)
 	if err != nil {
 		return err
 	}

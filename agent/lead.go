@@ -126,7 +126,7 @@ func (a *Agent) fleetInput(ctx context.Context) (reconcile.FleetInput, error) {
 	if err != nil {
 		return reconcile.FleetInput{}, err
 	}
-	nodes, err := a.nodes(ctx, reports)
+	nodes, err := a.nodes(ctx, reports, previous.Heard)
 	if err != nil {
 		return reconcile.FleetInput{}, err
 	}

@@ -18,6 +18,7 @@ type Node struct {
 	Version     string              `json:"version,omitempty"`
 	Allocatable corev1.ResourceList `json:"allocatable,omitempty"`
 
+	New           bool   `json:"-"` // it has joined and was never heard of: nothing of the fleet's can be on it
 	Unschedulable bool   `json:"-"` // it is cordoned, by Git or by an intent
 	Down          string `json:"-"` // why it cannot act; empty when it can
 }

@@ -97,6 +97,7 @@ func (d *decider) hear() {
 		switch {
 		case before[n.Name] || d.nodes[n.Name] != nil:
 			d.heard = append(d.heard, n.Name)
+		case n.New:
 		case n.Down == "":
 			d.mute.up, d.mute.any = cmp.Or(d.mute.up, n.Name), cmp.Or(d.mute.any, n.Name)
 		default:

@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -72,40 +73,34 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 	}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	p, err := c.build(ctx, wiring{follow: true, act: true, metrics: agent.NewMetrics(registry), log: log})
+	memory, err := c.remember(ctx, log)
 	if err != nil {
 		return err
 	}
 	listeners, err := c.listen(ctx)
 	if err != nil {
-		return errors.Join(err, p.store.Close())
+		return errors.Join(err, memory.close())
 	}
 	from := c.file
 	if from == "" {
 		from = "none: defaults"
 	}
 	log.Info("agent starts", "version", version, "node", c.Node.Name, "config", from, "dataDir", c.Node.DataDir,
-		"socket", c.Listen.Socket, "podman", c.Podman.Socket, "sources", len(c.Sources))
+		"socket", c.Listen.Socket, "podman", c.Podman.Socket, "sources", len(c.Sources), "fleet", memory.member != nil)
 	if !slices.Contains([]string{"auto", "none"}, c.Network.PodNetwork) {
 		log.Warn("network.podNetwork has no effect in this version")
 	}
-	if len(c.Sources) == 0 {
+	if len(c.Sources) == 0 && memory.member == nil {
 		log.Warn("no source is configured: the agent looks after what was applied by hand, and nothing else")
 	}
+	d := &daemon{config: c, memory: memory, log: log, registry: registry, metrics: agent.NewMetrics(registry)}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-	health := api.Health(p.Agent, metrics)
-	mux := http.NewServeMux()
-	mux.Handle("/", health)
-	for _, prefix := range []string{"/skerry/", "/api/", "/apis/"} {
-		mux.Handle(prefix, api.Handler(p.Agent))
-	}
 	var servers sync.WaitGroup
 	for i, l := range listeners {
-		handler := health // what listens on the network shows health and metrics only
+		handler := &d.health // what listens on the network shows health and metrics only
 		if i == 0 {
-			handler = mux
+			handler = &d.all
 		}
 		servers.Go(func() {
 			if err := serve(ctx, l, handler); err != nil {
@@ -113,25 +108,105 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 			}
 		})
 	}
-	servers.Go(func() { // not before it can say how its pods are
-		select {
-		case <-ctx.Done():
-			return
-		case <-p.Agent.Looked():
-		}
+	again := make(chan struct{}, 1)
+	if memory.member != nil {
+		servers.Go(func() {
+			err := memory.member.run(ctx, func() {
+				select {
+				case again <- struct{}{}:
+				default:
+				}
+			})
+			if err != nil {
+				cancel(err)
+			}
+		})
+	}
+	ready := sync.OnceFunc(func() {
 		if err := notify(systemd, "READY=1"); err != nil {
 			log.Warn("systemd cannot be told that the agent is ready", "err", err)
 		}
 	})
-	err = p.run(ctx)
+	for ctx.Err() == nil && err == nil {
+		err = d.life(ctx, again, ready)
+	}
 	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
 	_ = notify(systemd, "STOPPING=1")
 	cancel(nil)
 	servers.Wait()
+	if errors.Is(err, errRetired) {
+		err = errors.Join(memory.close(), c.forgetFleet())
+		log.Info("this node has left its fleet: the agent ends")
+		return err
+	}
+	err = errors.Join(err, memory.close())
 	log.Info("agent ended; containers run on")
 	return err
+}
+
+// daemon is what outlives one agent: when the fleet's charter changes, another agent takes over in the same process.
+type daemon struct {
+	config      config
+	memory      *memory
+	log         *slog.Logger
+	registry    *prometheus.Registry
+	metrics     *agent.Metrics
+	all, health handler
+}
+
+// handler answers with whatever it was given last.
+type handler struct{ now atomic.Pointer[http.Handler] }
+
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if now := h.now.Load(); now != nil {
+		(*now).ServeHTTP(w, r)
+		return
+	}
+	http.Error(w, "the agent is starting", http.StatusServiceUnavailable)
+}
+
+func (h *handler) set(now http.Handler) { h.now.Store(&now) }
+
+// life is that of one agent. It ends with ctx, or when another is wanted, which is no error. ready is called once it can say how its
+// pods are.
+func (d *daemon) life(ctx context.Context, again <-chan struct{}, ready func()) error {
+	p, err := d.config.build(ctx, d.memory, wiring{follow: true, act: true, metrics: d.metrics, log: d.log})
+	if err != nil {
+		return err
+	}
+	health := api.Health(p.Agent, promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("/", health)
+	for _, prefix := range []string{"/skerry/", "/api/", "/apis/"} {
+		mux.Handle(prefix, api.Handler(p.Agent))
+	}
+	if d.memory.member != nil {
+		mux.Handle("/skerry/v1/node/", d.memory.member.handler())
+	}
+	d.health.set(health)
+	d.all.set(mux)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	waiting.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-p.Agent.Looked(): // not before it can say how its pods are
+			ready()
+		}
+	})
+	waiting.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-again:
+			d.log.Info("the fleet goes by another charter: the agent begins anew, containers run on")
+			cancel()
+		}
+	})
+	return p.run(ctx)
 }
 
 // listen opens the agent's socket and, when one is configured, its network address. A socket on which nobody

@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	"sigs.k8s.io/yaml"
 
+	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/sources/git"
 	"github.com/skerry-dev/skerry/sources/manifest"
@@ -38,6 +39,7 @@ type config struct {
 	Sources []sourceConfig `mapstructure:"sources"`
 	Policy  policyConfig   `mapstructure:"policy"`
 	Network networkConfig  `mapstructure:"network"`
+	Fleet   fleetConfig    `mapstructure:"fleet"`
 
 	file string // where it was read; empty: defaults
 }
@@ -47,6 +49,13 @@ type nodeConfig struct {
 	Labels  map[string]string `mapstructure:"labels"`
 	Address string            `mapstructure:"address"`
 	DataDir string            `mapstructure:"dataDir"`
+}
+
+// fleetConfig is of a node that belongs to a fleet. What joining has settled is in its data folder.
+type fleetConfig struct {
+	Role         string        `mapstructure:"role"`
+	Listen       string        `mapstructure:"listen"`
+	ReplaceAfter time.Duration `mapstructure:"replaceAfter"`
 }
 
 type podmanConfig struct {
@@ -226,6 +235,12 @@ func (c config) validate() error {
 			fault("%s %q is no range of IPv4 addresses such as 10.42.0.0/16, of %d bits at most", key, cidr, nodeBits)
 		}
 	}
+	if !slices.Contains([]string{"", pki.RoleServer, pki.RoleAgent, pki.RoleWitness}, c.Fleet.Role) {
+		fault("fleet.role %q: server, agent or witness is wanted", c.Fleet.Role)
+	}
+	if c.Fleet.ReplaceAfter != 0 && c.Fleet.ReplaceAfter < sessionTTL+time.Second {
+		fault("fleet.replaceAfter %s: a node is not known to be lost before %s", c.Fleet.ReplaceAfter, sessionTTL)
+	}
 	pools := map[string]bool{}
 	for i, p := range c.Network.LoadBalancerPools {
 		at := fmt.Sprintf("network.loadBalancerPools[%d]", i)
@@ -328,13 +343,13 @@ func (c config) node() fleet.Node {
 		Name: fleet.NodeName(c.Node.Name), Labels: labels, Address: c.Node.Address,
 		Allocatable: corev1.ResourceList{
 			corev1.ResourceCPU:    *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
-			corev1.ResourceMemory: *resource.NewQuantity(memory(), resource.BinarySI),
+			corev1.ResourceMemory: *resource.NewQuantity(installed(), resource.BinarySI),
 		},
 	}
 }
 
-// memory is how much the machine has, in bytes; 0 where it does not say.
-func memory() int64 {
+// installed is how much memory the machine has, in bytes; 0 where it does not say.
+func installed() int64 {
 	raw, err := os.ReadFile("/proc/meminfo")
 	if err != nil {
 		return 0

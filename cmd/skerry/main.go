@@ -102,7 +102,7 @@ A SOURCE is a folder, a file, - for standard input, or a Git URL with an optiona
 	root.PersistentFlags().StringVar(&o.socket, "socket", "", "the agent's socket (default from the configuration)")
 	root.AddCommand(
 		agentCommand(o), diffCommand(o), applyCommand(o), deleteCommand(o), validateCommand(o), renderCommand(o),
-		statusCommand(o), syncCommand(o), cordonCommand(o), uncordonCommand(o), drainCommand(o), networkCommand(o), versionCommand(o),
+		statusCommand(o), syncCommand(o), cordonCommand(o), uncordonCommand(o), drainCommand(o), nodeCommand(o), networkCommand(o), versionCommand(o),
 	)
 	return root
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/skerry-dev/skerry/agent"
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/coord/local"
+	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/podman"
 	"github.com/skerry-dev/skerry/runtime/probe"
@@ -21,10 +22,44 @@ import (
 	"github.com/skerry-dev/skerry/sources/git"
 )
 
+// memory is what an agent remembers by: its own file, or its fleet's.
+type memory struct {
+	own    *local.Store // one process a node has it open
+	member *membership  // nil on a node alone
+}
+
+// remember opens the memory. It takes the data folder's lock: one process a node.
+func (c config) remember(ctx context.Context, log *slog.Logger) (*memory, error) {
+	if err := os.MkdirAll(c.Node.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w (are you root?)", err)
+	}
+	own, err := local.Open(filepath.Join(c.Node.DataDir, "skerry.db"))
+	if errors.Is(err, local.ErrInUse) {
+		return nil, fmt.Errorf("another skerry runs on this node with the data folder %s, and a node has one agent: "+
+			"talk to that one through its socket (--socket), or stop it first", c.Node.DataDir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	member, err := c.openMembership(ctx, log)
+	if err != nil {
+		return nil, errors.Join(err, own.Close())
+	}
+	return &memory{own, member}, nil
+}
+
+func (m *memory) close() error {
+	var err error
+	if m.member != nil {
+		err = m.member.close()
+	}
+	return errors.Join(err, m.own.Close())
+}
+
 // parts is an agent with what it stands on.
 type parts struct {
 	*agent.Agent
-	store   *local.Store
+	memory  *memory
 	machine *podman.Machine
 	service *podman.Service // nil when somebody else looks after Podman
 }
@@ -39,24 +74,10 @@ type wiring struct {
 // pingTimeout is how long Podman may take for its first answer: it may have to be started for it.
 const pingTimeout = 30 * time.Second
 
-// build makes an agent. It takes the data folder's lock: one process a node.
-func (c config) build(ctx context.Context, w wiring) (*parts, error) {
-	if err := os.MkdirAll(c.Node.DataDir, 0o700); err != nil {
-		return nil, fmt.Errorf("data folder: %w (are you root?)", err)
-	}
-	store, err := local.Open(filepath.Join(c.Node.DataDir, "skerry.db"))
-	if errors.Is(err, local.ErrInUse) {
-		return nil, fmt.Errorf("another skerry runs on this node with the data folder %s, and a node has one agent: "+
-			"talk to that one through its socket (--socket), or stop it first", c.Node.DataDir)
-	}
-	if err != nil {
-		return nil, err
-	}
-	p := &parts{store: store, machine: podman.New(c.Podman.Socket)}
-	if err := p.assemble(ctx, c, w); err != nil {
-		return nil, errors.Join(err, store.Close())
-	}
-	return p, nil
+// build makes an agent.
+func (c config) build(ctx context.Context, memory *memory, w wiring) (*parts, error) {
+	p := &parts{memory: memory, machine: podman.New(c.Podman.Socket)}
+	return p, p.assemble(ctx, c, w)
 }
 
 func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
@@ -80,7 +101,14 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 	}
 	cfg := agent.Config{
 		Node: c.node(), Version: version, DataDir: c.Node.DataDir, RunDir: filepath.Join(volumes.Memory, ".agent"),
-		Store: p.store, Intents: p.store, Host: p.machine, Volumes: volumes, Prober: &probe.Prober{Execs: p.machine}, Policy: c.policy(), Follow: w.follow, Act: w.act, Metrics: w.metrics, Log: w.log,
+		Store: p.memory.own, Intents: p.memory.own, Host: p.machine, Volumes: volumes, Prober: &probe.Prober{Execs: p.machine}, Policy: c.policy(), Follow: w.follow, Act: w.act, Metrics: w.metrics, Log: w.log,
+	}
+	member := p.memory.member
+	if member != nil {
+		cfg.Store, cfg.Intents, cfg.Fleet, cfg.Node = member.store, member.store, member.part(), member.node(cfg.Node)
+		if c.Sources, err = member.sources(ctx); err != nil {
+			return err
+		}
 	}
 	if w.act {
 		if err := volumes.Prepare(); err != nil {
@@ -95,6 +123,9 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 		if err != nil {
 			return err
 		}
+		if member != nil {
+			member.take(fleet.SourceName(s.Name), source)
+		}
 		cfg.Sources = append(cfg.Sources, agent.Source{
 			Name: fleet.SourceName(s.Name), URL: git.Redact(s.URL), Path: s.Path, Source: source, MayEmpty: s.AllowEmpty,
 			Rollback: s.OnFailure == fleet.OnFailureRollback,
@@ -105,7 +136,7 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 	return err
 }
 
-// run runs the agent until ctx ends, with Podman where that is ours to run, and closes the store.
+// run runs the agent until ctx ends, with Podman where that is ours to run.
 func (p *parts) run(ctx context.Context) error {
 	serviceCtx, stopService := context.WithCancel(context.WithoutCancel(ctx))
 	var service sync.WaitGroup
@@ -115,7 +146,7 @@ func (p *parts) run(ctx context.Context) error {
 	err := p.Agent.Run(ctx)
 	stopService()
 	service.Wait()
-	return errors.Join(err, p.store.Close())
+	return err
 }
 
 // backend is an agent, in another process or in this one.
@@ -149,9 +180,17 @@ func (o *options) connect(ctx context.Context, act bool, do func(ctx context.Con
 	} else if !errors.Is(err, api.ErrNoAgent) {
 		return err
 	}
-	p, err := c.build(ctx, wiring{act: act, log: slog.New(slog.NewTextHandler(o.err, &slog.HandlerOptions{Level: slog.LevelError}))})
+	if _, err := pki.LoadMembership(c.fleetDir()); !errors.Is(err, pki.ErrNone) {
+		return errors.Join(err, fmt.Errorf("no agent answers on %s, and this node belongs to a fleet, which is asked through it: start it with skerry agent", c.Listen.Socket))
+	}
+	log := slog.New(slog.NewTextHandler(o.err, &slog.HandlerOptions{Level: slog.LevelError}))
+	memory, err := c.remember(ctx, log)
 	if err != nil {
 		return err
+	}
+	p, err := c.build(ctx, memory, wiring{act: act, log: log})
+	if err != nil {
+		return errors.Join(err, memory.close())
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error, 1)
@@ -161,7 +200,7 @@ func (o *options) connect(ctx context.Context, act bool, do func(ctx context.Con
 	}()
 	err = do(ctx, inProcess{p}, true)
 	cancel()
-	if ranErr := <-ended; ranErr != nil {
+	if ranErr := errors.Join(<-ended, memory.close()); ranErr != nil {
 		return ranErr
 	}
 	return err

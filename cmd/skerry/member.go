@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/skerry-dev/skerry/api"
+	"github.com/skerry-dev/skerry/coord/pki"
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+var _ api.Member = (*membership)(nil)
+
+func (m *membership) handler() http.Handler { return api.MemberHandler(m) }
+
+// Token makes a token. Only servers let machines in.
+func (m *membership) Token(ctx context.Context, server bool, ttl time.Duration) (api.Invitation, error) {
+	if m.identity.Authority() == nil {
+		return api.Invitation{}, m.noServer("tokens are made on servers")
+	}
+	text, token := pki.NewToken(m.identity.Authority().Fingerprint(), server, time.Now(), ttl)
+	if err := m.store.Offer(ctx, token); err != nil {
+		return api.Invitation{}, err
+	}
+	m.log.Info("token made", "id", token.ID, "server", server, "expires", token.Expires)
+	return api.Invitation{Token: text, Address: m.Listen, Expires: token.Expires}, nil
+}
+
+func (m *membership) noServer(what string) error {
+	return &api.Refusal{Text: fmt.Sprintf("%s, and %s is none; servers are at %v", what, m.identity.Name(), m.servers(context.Background()))}
+}
+
+// Remove takes a node out of the fleet, its vote first.
+func (m *membership) Remove(ctx context.Context, name fleet.NodeName) error {
+	if m.member == nil {
+		return m.noServer("nodes are removed on servers")
+	}
+	nodes, err := m.store.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(nodes, func(n fleet.Node) bool { return n.Name == name })
+	if at < 0 {
+		return &api.Refusal{Text: fmt.Sprintf("the fleet has no node %s", name)}
+	}
+	if nodes[at].Voter {
+		voters, err := m.member.Voters(ctx)
+		if err != nil {
+			return err
+		}
+		if len(voters) == 1 && slices.Contains(voters, string(name)) {
+			return &api.Refusal{Text: fmt.Sprintf("%s is the only server: the fleet ends with it. Add another first (skerry node token --server)", name)}
+		}
+		if err := m.member.RemoveMember(ctx, string(name)); err != nil {
+			return err
+		}
+	}
+	return m.store.Dismiss(ctx, name)
+}
+
+// Leave takes this node out. Its certificate is worth nothing from then on; what it knew of the fleet is removed when the agent ends.
+func (m *membership) Leave(ctx context.Context) error {
+	if m.member != nil {
+		if err := m.Remove(ctx, m.identity.Name()); err != nil {
+			return err
+		}
+	} else if err := m.store.Dismiss(ctx, m.identity.Name()); err != nil {
+		return err
+	}
+	m.leave.Do(func() { close(m.retired) })
+	return nil
+}
+
+// Backup writes a snapshot.
+func (m *membership) Backup(ctx context.Context, w io.Writer) error {
+	if m.member == nil {
+		return m.noServer("backups are taken on servers")
+	}
+	return m.member.Snapshot(ctx, w)
+}
+
+// Charter is what the fleet goes by.
+func (m *membership) Charter(ctx context.Context, grant bool) (fleet.Charter, error) {
+	if grant {
+		if err := m.store.Grant(ctx, m.config.charter()); err != nil {
+			return fleet.Charter{}, err
+		}
+	}
+	return m.store.Charter(ctx)
+}
+
+// forget removes what a node that has left knew of its fleet.
+func (c config) forgetFleet() error {
+	var faults []error
+	for _, name := range []string{"etcd", "fleet.json", "fleet"} {
+		faults = append(faults, os.RemoveAll(filepath.Join(c.Node.DataDir, name)))
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,450 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/netip"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/skerry-dev/skerry/agent"
+	"github.com/skerry-dev/skerry/api/join"
+	"github.com/skerry-dev/skerry/coord/etcd"
+	"github.com/skerry-dev/skerry/coord/pki"
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/sources/git"
+)
+
+// sessionTTL is how long a node of which nothing is heard counts as there. What pods of a lost node wait is counted from then on, so
+// that both together are what the configuration says.
+const sessionTTL = 5 * time.Second
+
+// defaultReplaceAfter is when pods of a node that is lost run elsewhere, counted from when it was heard of last.
+const defaultReplaceAfter = 30 * time.Second
+
+// Where the fleet listens: the agent at the port that was named, its etcd at the two after it.
+const (
+	defaultFleetPort = 7443
+	peerPort         = 1
+	clientPort       = 2
+)
+
+// membership is this node's part in its fleet.
+type membership struct {
+	config   config
+	identity *pki.Identity
+	pki.Membership
+	store  *etcd.Store
+	member *etcd.Member // nil on a node that is no server
+	peers  *join.Client
+	log    *slog.Logger
+
+	mu      sync.Mutex
+	clones  map[fleet.SourceName]*git.Source
+	retired chan struct{} // closed when the node has left
+	leave   sync.Once
+}
+
+func (c config) fleetDir() string { return filepath.Join(c.Node.DataDir, "fleet") }
+
+// openMembership opens what the node remembers of its fleet, and starts its copy of the fleet's memory where it is a server. It is nil
+// where the node belongs to none. Nothing is waited for: a node starts whether or not others are there.
+func (c config) openMembership(ctx context.Context, log *slog.Logger) (*membership, error) {
+	identity, err := pki.Load(c.fleetDir())
+	if errors.Is(err, pki.ErrNone) {
+		if c.Fleet.Role != "" || c.Fleet.Listen != "" {
+			return nil, fmt.Errorf("the configuration has a fleet section and this node belongs to no fleet: make one with skerry node init, or join one with skerry node join")
+		}
+		return nil, nil //nolint:nilnil // a node alone has none
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := &membership{config: c, identity: identity, log: log, clones: map[fleet.SourceName]*git.Source{}, retired: make(chan struct{})}
+	if m.Membership, err = identity.Membership(); err != nil {
+		return nil, err
+	}
+	switch {
+	case identity.Name() != fleet.NodeName(c.Node.Name):
+		return nil, fmt.Errorf("this node is called %s in the configuration and %s in its fleet: names do not change; set node.name: %s, or leave and join again",
+			c.Node.Name, identity.Name(), identity.Name())
+	case c.Fleet.Role != "" && c.Fleet.Role != m.Role:
+		return nil, fmt.Errorf("fleet.role is %s in the configuration, and this node joined as %s", c.Fleet.Role, m.Role)
+	}
+	if m.Votes() {
+		root, certificate, key := identity.Paths()
+		m.member, err = etcd.StartMember(ctx, etcd.MemberConfig{
+			Name: c.Node.Name, Dir: filepath.Join(c.Node.DataDir, "etcd"), PeerURL: m.PeerURL, ClientURL: m.ClientURL,
+			CA: root, Cert: certificate, Key: key, InitialCluster: m.InitialCluster, Existing: m.Existing, Log: log,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	m.store, err = etcd.Open(ctx, etcd.Config{
+		Endpoints: m.endpoints(), TLS: identity.AnyTLS(), Node: identity.Name(), TTL: sessionTTL,
+		Cache: filepath.Join(c.Node.DataDir, "fleet.json"), Log: log,
+	})
+	if err != nil {
+		return nil, errors.Join(err, m.stopMember())
+	}
+	m.peers = join.NewClient(identity)
+	return m, nil
+}
+
+// endpoints are where etcd answers: on this very node first.
+func (m *membership) endpoints() []string {
+	list := slices.Clone(m.Endpoints)
+	if m.ClientURL != "" {
+		list = append([]string{m.ClientURL}, slices.DeleteFunc(list, func(e string) bool { return e == m.ClientURL })...)
+	}
+	return list
+}
+
+func (m *membership) stopMember() error {
+	if m.member == nil {
+		return nil
+	}
+	return m.member.Stop()
+}
+
+// close ends the node's session, and its copy of the fleet's memory.
+func (m *membership) close() error {
+	m.peers.Close()
+	return errors.Join(m.store.Close(), m.stopMember())
+}
+
+// part is what the agent has to know of the fleet.
+func (m *membership) part() *agent.Fleet {
+	after := m.config.Fleet.ReplaceAfter
+	if after == 0 {
+		after = defaultReplaceAfter
+	}
+	return &agent.Fleet{
+		Roll: m.store, Lead: m.Role == pki.RoleServer, Stay: max(time.Second, after-sessionTTL), Leader: m.store.Leader, Bring: m.bring,
+	}
+}
+
+// node is this machine, as the fleet knows it.
+func (m *membership) node(n fleet.Node) fleet.Node {
+	n.Fleet, n.Voter, n.Version = m.Listen, m.Votes(), version
+	return n
+}
+
+// sources are those of the fleet, read with what this node's configuration says of how to reach them.
+func (m *membership) sources(ctx context.Context) ([]sourceConfig, error) {
+	charter, err := m.store.Charter(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []sourceConfig
+	for _, t := range charter.Sources {
+		s := sourceConfig{}
+		if at := slices.IndexFunc(m.config.Sources, func(own sourceConfig) bool { return own.Name == string(t.Name) }); at >= 0 {
+			s = m.config.Sources[at]
+		}
+		s.Name, s.URL, s.Branch, s.Path = string(t.Name), t.URL, t.Branch, t.Path
+		s.Interval, s.OnFailure, s.AllowEmpty = t.Interval, t.OnFailure, t.AllowEmpty
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// charter is what this node's configuration would have the fleet go by.
+func (c config) charter() fleet.Charter {
+	charter := fleet.Charter{Network: fleet.NetworkTerms{PodCIDR: c.Network.PodCIDR, ServiceCIDR: c.Network.ServiceCIDR, Domain: c.Network.Domain}}
+	for _, s := range c.Sources {
+		charter.Sources = append(charter.Sources, fleet.SourceTerms{
+			Name: fleet.SourceName(s.Name), URL: git.Redact(s.URL), Branch: s.Branch, Path: s.Path,
+			Interval: s.Interval, OnFailure: s.OnFailure, AllowEmpty: s.AllowEmpty,
+		})
+	}
+	slices.SortFunc(charter.Sources, func(a, b fleet.SourceTerms) int {
+		if a.Name < b.Name {
+			return -1
+		}
+		return 1
+	})
+	return charter
+}
+
+// run does what a member does beside looking after its pods, until ctx ends or the member cannot go on.
+func (m *membership) run(ctx context.Context, changed func()) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var loops sync.WaitGroup
+	defer loops.Wait()
+	loops.Go(func() { m.renewer().Run(ctx) })
+	loops.Go(func() {
+		if err := m.serve(ctx); err != nil {
+			cancel(err)
+		}
+	})
+	loops.Go(func() { m.follow(ctx, changed) })
+	if m.member != nil {
+		loops.Go(func() { m.member.PromoteLearners(ctx) })
+		loops.Go(func() { m.member.Tidy(ctx) })
+		loops.Go(func() {
+			select {
+			case <-ctx.Done():
+			case err := <-m.member.Failed():
+				cancel(fmt.Errorf("this node's copy of the fleet's memory: %w", err))
+			}
+		})
+	}
+	select {
+	case <-ctx.Done():
+	case <-m.retired:
+		return errRetired
+	}
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// errRetired says that the node has left its fleet.
+var errRetired = errors.New("this node has left its fleet")
+
+func (m *membership) renewer() *join.Renewer {
+	sign := join.AskServers(m.peers, func() []string { return m.servers(context.Background()) })
+	if m.identity.Server() {
+		sign = join.SignOwn(m.identity, func() []netip.Addr { return m.addresses() })
+	}
+	return &join.Renewer{Identity: m.identity, Sign: sign, Jitter: rand.Float64, Log: m.log}
+}
+
+// addresses are those that others reach this node at.
+func (m *membership) addresses() []netip.Addr {
+	var list []netip.Addr
+	host, _, err := net.SplitHostPort(m.Listen)
+	if err != nil {
+		host = ""
+	}
+	for _, text := range []string{host, m.config.Node.Address} {
+		if a, err := netip.ParseAddr(text); err == nil && !slices.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// servers are fleet addresses of servers.
+func (m *membership) servers(ctx context.Context) []string {
+	var list []string
+	if nodes, err := m.store.Nodes(ctx); err == nil {
+		for _, n := range nodes {
+			if n.Voter && n.Fleet != "" && n.Name != m.identity.Name() {
+				list = append(list, n.Fleet)
+			}
+		}
+	}
+	for _, s := range m.Servers {
+		if !slices.Contains(list, s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
+// follow keeps what the node has to know to find its fleet again, and calls changed when the fleet's charter is another than the one
+// that was there when it began.
+func (m *membership) follow(ctx context.Context, changed func()) {
+	rang := make(chan struct{}, 1)
+	go func() {
+		_ = m.store.Watch(ctx, func() {
+			select {
+			case rang <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	began, err := m.store.Charter(ctx)
+	if err != nil {
+		m.log.Warn("what the fleet goes by cannot be read", "err", err)
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-rang:
+		}
+		if m.store.Away() == "" {
+			m.found(ctx)
+			m.remember(ctx)
+		}
+		if now, err := m.store.Charter(ctx); err == nil && !reflect.DeepEqual(now, began) {
+			began = now
+			changed()
+		}
+	}
+}
+
+// found gives the fleet its charter, where it has none yet: that of its first server's configuration.
+func (m *membership) found(ctx context.Context) {
+	if m.Existing || m.Role != pki.RoleServer {
+		return
+	}
+	if now, err := m.store.Charter(ctx); err != nil || !reflect.DeepEqual(now, fleet.Charter{}) {
+		return
+	}
+	if err := m.store.Grant(ctx, m.config.charter()); err != nil {
+		m.log.Warn("the fleet cannot be told what it goes by", "err", err)
+	}
+}
+
+// remember keeps where servers are: they come and go, and this node has to find one when it starts.
+func (m *membership) remember(ctx context.Context) {
+	nodes, err := m.store.Nodes(ctx)
+	if err != nil {
+		return
+	}
+	next := m.Membership
+	next.Servers, next.Endpoints = nil, nil
+	for _, n := range nodes {
+		if !n.Voter || n.Fleet == "" {
+			continue
+		}
+		endpoint, err := etcdURL(n.Fleet, clientPort)
+		if err != nil {
+			continue
+		}
+		next.Servers, next.Endpoints = append(next.Servers, n.Fleet), append(next.Endpoints, endpoint)
+	}
+	if len(next.Servers) == 0 || slices.Equal(next.Servers, m.Servers) && slices.Equal(next.Endpoints, m.Endpoints) {
+		return
+	}
+	if err := next.Save(m.config.fleetDir()); err != nil {
+		m.log.Warn("where the servers of the fleet are cannot be kept", "err", err)
+		return
+	}
+	m.Servers, m.Endpoints = next.Servers, next.Endpoints
+	m.store.SetEndpoints(m.endpoints())
+}
+
+// etcdURL is where the etcd of a node serves, by its fleet address.
+func etcdURL(address string, port int) (string, error) {
+	host, text, err := net.SplitHostPort(address)
+	if err != nil {
+		return "", err
+	}
+	base, err := strconv.Atoi(text)
+	if err != nil {
+		return "", err
+	}
+	return "https://" + net.JoinHostPort(host, strconv.Itoa(base+port)), nil
+}
+
+// serve answers other nodes.
+func (m *membership) serve(ctx context.Context) error {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", m.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for the fleet: %w", err)
+	}
+	cfg := join.Config{
+		Identity: m.identity, Pack: m.pack, Log: m.log,
+		Known: func(name fleet.NodeName) bool {
+			nodes, err := m.store.Nodes(ctx)
+			return err == nil && slices.ContainsFunc(nodes, func(n fleet.Node) bool { return n.Name == name })
+		},
+	}
+	if m.Role == pki.RoleServer {
+		cfg.Door = &join.Door{
+			Roll: m.store, Tokens: m.store, Endpoints: m.endpoints,
+			AddMember: func(ctx context.Context, name fleet.NodeName, peerURL string) (map[string]string, error) {
+				return m.member.AddLearner(ctx, string(name), peerURL)
+			},
+		}
+	}
+	server := &http.Server{
+		Handler: join.Handler(cfg), TLSConfig: m.identity.DoorTLS(), ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return ctx },
+	}
+	stop := context.AfterFunc(ctx, func() { server.Close() })
+	defer stop()
+	if err := server.ServeTLS(l, "", ""); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// take says where the clone of a source is.
+func (m *membership) take(name fleet.SourceName, source *git.Source) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.clones[name] = source
+}
+
+func (m *membership) clone(name fleet.SourceName) (*git.Source, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.clones[name] == nil {
+		return nil, fmt.Errorf("this node has no source %s", name)
+	}
+	return m.clones[name], nil
+}
+
+// pack writes a commit from this node's clone.
+func (m *membership) pack(ctx context.Context, name fleet.SourceName, revision fleet.Revision, w io.Writer) error {
+	source, err := m.clone(name)
+	if err != nil {
+		return err
+	}
+	return source.Pack(ctx, revision, w)
+}
+
+// bring fetches a commit from the clone of whichever node has it, the leader's first.
+func (m *membership) bring(ctx context.Context, name fleet.SourceName, revision fleet.Revision) error {
+	source, err := m.clone(name)
+	if err != nil {
+		return err
+	}
+	nodes, err := m.store.Nodes(ctx)
+	if err != nil {
+		return err
+	}
+	leader := m.store.Leader()
+	order := slices.Clone(nodes)
+	slices.SortStableFunc(order, func(a, b fleet.Node) int {
+		switch {
+		case (a.Name == leader) == (b.Name == leader):
+			return 0
+		case a.Name == leader:
+			return -1
+		default:
+			return 1
+		}
+	})
+	var faults []error
+	for _, n := range order {
+		if n.Fleet == "" || n.Name == m.identity.Name() {
+			continue
+		}
+		err := m.bringFrom(ctx, n, source, name, revision)
+		if err == nil {
+			m.log.Info("commit fetched from another node", "source", name, "revision", revision.Short(), "node", n.Name)
+			return nil
+		}
+		faults = append(faults, fmt.Errorf("node %s: %w", n.Name, err))
+	}
+	return errors.Join(faults...)
+}
+
+func (m *membership) bringFrom(ctx context.Context, n fleet.Node, source *git.Source, name fleet.SourceName, revision fleet.Revision) error {
+	body, err := m.peers.Commit(ctx, n.Fleet, name, revision)
+	if err != nil {
+		return err
+	}
+	return errors.Join(source.Unpack(ctx, revision, body), body.Close())
+}
