@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
+	"net/http/httptrace"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/skerry-dev/skerry/coord/pki"
@@ -72,14 +73,13 @@ func apply(ctx context.Context, r Request, m pki.Membership, token pki.Token, dr
 	transport := &http.Transport{TLSClientConfig: pki.JoinTLS(token.Root), TLSHandshakeTimeout: handshakeTimeout, DialContext: dialer.DialContext}
 	defer transport.CloseIdleConnections()
 	asked := application{Token: r.Token, Node: r.Node, Request: request, Server: m.Votes(), PeerURL: m.PeerURL, Now: time.Now()}
+	var sent atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
 	given, err := ask[admission](ctx, transport, r.Server, joinPath, asked)
 	if err == nil {
 		return given, nil
 	}
-	var refusal *Refusal
-	var dial *net.OpError
-	unsent := errors.As(err, &refusal) || errors.Is(err, pki.ErrOtherFleet) || errors.Is(err, pki.ErrClock) || (errors.As(err, &dial) && dial.Op == "dial")
-	if !unsent {
+	if _, refused := errors.AsType[*Refusal](err); sent.Load() && !refused {
 		err = fmt.Errorf("%w; it is not known whether the fleet has let %s in: if it is on the list of nodes, remove it there and make a new token", err, r.Node.Name)
 	}
 	return admission{}, err

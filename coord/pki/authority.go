@@ -32,6 +32,10 @@ const (
 	// longestName is what a certificate's common name has room for, and a host's name as well.
 	longestName = 63
 
+	// ServerHost is a host's name that is in every server's certificate and in no other, for programs that tell peers apart by
+	// such names alone: etcd does (AllowedHostnames). No node can be called that.
+	ServerHost = "_server.skerry"
+
 	serverUnit = "server" // the organizational unit of who may vote and sign
 	uriScheme  = "skerry"
 	uriHost    = "node"
@@ -105,6 +109,7 @@ func (a *Authority) Sign(request []byte, name fleet.NodeName, addresses []netip.
 	}
 	if server {
 		template.Subject.OrganizationalUnit = []string{serverUnit}
+		template.DNSNames = append(template.DNSNames, ServerHost)
 	}
 	if template.NotAfter.After(a.certificate.NotAfter) { // none outlives its authority
 		template.NotAfter = a.certificate.NotAfter

@@ -90,8 +90,11 @@ func TestCertificateSaysWhoItIs(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	if own := alpha.current.Load().Leaf; own.Subject.String() != "CN=alpha,OU=server" {
-		t.Error(own.Subject)
+	if c.VerifyHostname(ServerHost) == nil || CheckName(ServerHost) == nil {
+		t.Error("an agent can be taken for a server")
+	}
+	if own := alpha.current.Load().Leaf; own.Subject.String() != "CN=alpha,OU=server" || own.VerifyHostname(ServerHost) != nil {
+		t.Error(own.Subject, own.DNSNames)
 	}
 }
 
