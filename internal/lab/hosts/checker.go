@@ -1,8 +1,8 @@
 package hosts
 
 import (
-	"bufio"
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -30,8 +30,8 @@ import (
 // down, and misses nothing, however short: what a host wrote can still be read when its power is gone.
 type Checker struct {
 	site *Site
-	stop chan struct{}
-	done chan struct{}
+	stop func()
+	done chan struct{} // closed when nothing is read any more
 
 	mu      sync.Mutex
 	reading map[*Host]*log
@@ -52,8 +52,9 @@ type log struct {
 // Watch begins to check. What happened before is seen, too, as far back as the hosts were last switched on.
 func (s *Site) Watch() *Checker {
 	s.t.Helper()
+	ctx, stop := context.WithCancel(context.WithoutCancel(s.t.Context()))
 	c := &Checker{
-		site: s, stop: make(chan struct{}), done: make(chan struct{}),
+		site: s, stop: stop, done: make(chan struct{}),
 		reading: map[*Host]*log{}, pods: map[string]fleet.Identity{},
 	}
 	s.mu.Lock()
@@ -64,7 +65,7 @@ func (s *Site) Watch() *Checker {
 			c.reading[h] = &log{path: path}
 		}
 	}
-	go c.watch()
+	go c.watch(ctx)
 	s.t.Cleanup(c.end)
 	return c
 }
@@ -75,14 +76,14 @@ func (s *Site) watching() []*Checker {
 	return slices.Clone(s.checkers)
 }
 
-// watch keeps the files open, so that a host cannot be gone with one that was never opened.
-func (c *Checker) watch() {
+// watch reads now and then: what is in a file that is open is not lost with the host.
+func (c *Checker) watch(ctx context.Context) {
 	defer close(c.done)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {
-		case <-c.stop:
+		case <-ctx.Done():
 			return
 		case <-tick.C:
 			c.read()
@@ -90,14 +91,23 @@ func (c *Checker) watch() {
 	}
 }
 
+// end stops reading. What was seen can still be reported.
 func (c *Checker) end() {
+	c.stop()
+	<-c.done
+	c.read()
+	for _, h := range c.site.Hosts {
+		c.close(h)
+	}
+}
+
+func (c *Checker) close(h *Host) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	select {
-	case <-c.stop:
-	default:
-		close(c.stop)
+	if l := c.reading[h]; l != nil && l.file != nil {
+		l.file.Close()
 	}
+	delete(c.reading, h)
 }
 
 // Cause tells that there is a reason for pods to end from now on: they are scaled down, drained, killed. pods is how their
@@ -130,12 +140,7 @@ func (c *Checker) poweredOn(h *Host) {
 func (c *Checker) poweredOff(h *Host, at time.Time) {
 	c.read()
 	c.told(happening{host: h.Name, what: powerCut, at: at})
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if l := c.reading[h]; l != nil && l.file != nil {
-		l.file.Close()
-	}
-	delete(c.reading, h)
+	c.close(h)
 }
 
 // Report fails the test when a promise was broken, with all that happened. t may be a subtest.
@@ -187,7 +192,7 @@ func (l *log) more() ([]byte, error) {
 		}
 		l.file = file
 	}
-	raw, err := io.ReadAll(bufio.NewReader(l.file))
+	raw, err := io.ReadAll(l.file)
 	raw = append(l.rest, raw...)
 	end := bytes.LastIndexByte(raw, '\n') + 1
 	l.rest = slices.Clone(raw[end:])
@@ -223,6 +228,8 @@ func (c *Checker) event(host string, line []byte) {
 		h.what = started
 	case "died":
 		h.what = ended
+	case "remove":
+		h.what = removed
 	default:
 		return
 	}

@@ -116,6 +116,9 @@ func (h *Host) switchOff() error {
 	}
 	// First the network: dying processes say goodbye on their connections.
 	err := h.site.wires.unplug(h)
+	for _, c := range h.site.watching() {
+		c.read() // opens what there is to be read; it has no name afterwards
+	}
 	_ = h.power.cmd.Process.Kill()
 	at := time.Now()
 	_ = h.power.cmd.Wait() // returns when all processes of its namespace are gone

@@ -27,6 +27,7 @@ type what string
 const (
 	started  what = "started"
 	ended    what = "ended"
+	removed  what = "removed" // after its end, unless Podman did not hear of that
 	powerCut what = "power cut"
 	powerOn  what = "power on"
 	cause    what = "cause" // from here on there is one
@@ -38,7 +39,7 @@ func (h happening) String() string {
 	switch h.what {
 	case cause, over:
 		return fmt.Sprintf("%s for %q: %s", text, h.pods, h.why)
-	case started, ended:
+	case started, ended, removed:
 		name := h.container
 		if name == "" {
 			name = "(the pod)"
@@ -121,6 +122,9 @@ func (j *judgement) take(h happening) {
 	case started:
 		j.start(h)
 	case ended:
+		j.end(h)
+	case removed:
+		h.code = 137
 		j.end(h)
 	case powerCut:
 		for id, r := range j.running {
