@@ -1,0 +1,209 @@
+package hosts
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// wires is the switch, a bridge in a namespace of its own, with a port for each host, named after it. The namespace is held
+// by an open file of the test, so that it ends with that.
+type wires struct {
+	space *os.File
+}
+
+func newWires() (*wires, error) {
+	space, err := newSpace()
+	if err != nil {
+		return nil, fmt.Errorf("make the switch: %w", err)
+	}
+	w := &wires{space}
+	// Cuts are pairs of the port that a frame comes from and the port that it goes to. A cut of both directions drops all: nobody
+	// is told, connections fall silent. One of one direction lets ARP pass, as firewalls do; without, the other direction
+	// would die with it.
+	err = w.run(`ip link add switch type bridge stp_state 0 forward_delay 0 mcast_snooping 0 && ip link set switch up
+		echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables 2>/dev/null || true
+		nft -f -`, `table bridge cuts {
+	set both { type ifname . ifname; }
+	set one { type ifname . ifname; }
+	chain forward {
+		type filter hook forward priority 0; policy accept
+		iifname . oifname @both drop
+		ether type != arp iifname . oifname @one drop
+	}
+}
+`)
+	if err != nil {
+		w.close()
+		return nil, fmt.Errorf("make the switch: %w", err)
+	}
+	return w, nil
+}
+
+// newSpace makes a network namespace that lives as long as the file is open.
+func newSpace() (space *os.File, err error) {
+	err = onThread(func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		space, err = os.Open(threadSpace)
+		return err
+	})
+	return space, err
+}
+
+const threadSpace = "/proc/thread-self/ns/net"
+
+// onThread calls do on a thread that may change its network namespace, and brings the thread back to its own.
+func onThread(do func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		home, err := os.Open(threadSpace)
+		if err != nil {
+			done <- err
+			return
+		}
+		defer home.Close()
+		err = do()
+		if setSpace(home) == nil {
+			runtime.UnlockOSThread() // otherwise the thread ends with us
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// setSpace has the thread use another network namespace.
+func setSpace(space *os.File) error { return unix.Setns(int(space.Fd()), unix.CLONE_NEWNET) }
+
+func (w *wires) close() { w.space.Close() }
+
+// run runs shell text in the switch's namespace.
+func (w *wires) run(script, stdin string) error {
+	cmd := exec.Command("nsenter", "--net=/proc/self/fd/3", "--", "/bin/sh", "-ec", script) //nolint:noctx // takes milliseconds
+	cmd.ExtraFiles = []*os.File{w.space}
+	cmd.Stdin = strings.NewReader(stdin)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", script, err, out)
+	}
+	return nil
+}
+
+// plug connects a host that has just been switched on. Its card has the same hardware address each time, as real ones do.
+func (w *wires) plug(h *Host, pid int) error {
+	id := strconv.Itoa(pid)
+	err := w.run("ip -batch -", fmt.Sprintf("link add name %[1]s type veth peer name eth0 address 02:00:0a:42:00:%02[3]x netns %[2]s\n"+
+		"link set dev %[1]s master switch up\n", h.Name, id, h.Address.As4()[3]))
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("nsenter", "--net=/proc/"+id+"/ns/net", "--", "ip", "-batch", "-") //nolint:noctx // takes milliseconds
+	cmd.Stdin = strings.NewReader("link set lo up\naddr add " + h.Address.String() + "/24 dev eth0\nlink set eth0 up\n")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("ip: %w: %s", err, out)
+	}
+	return nil
+}
+
+// unplug lets nothing more out of a host or in, without it noticing.
+func (w *wires) unplug(h *Host) error { return w.run("ip link set dev "+h.Name+" nomaster", "") }
+
+// remove removes a dead host's port, and with it the card. The kernel does so too, late: when the last of the namespace is
+// gone.
+func (w *wires) remove(h *Host) error {
+	return w.run("ip link del dev "+h.Name+" || ! ip link show dev "+h.Name, "")
+}
+
+// edit changes the cuts, all at once.
+func (s *Site) edit(commands string) {
+	s.t.Helper()
+	if err := s.wires.run("nft -f -", commands); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+const add = "add element bridge cuts %s { %q . %q }\n"
+
+func cut(a, b *Host) string {
+	return fmt.Sprintf(add, "both", a.Name, b.Name) + fmt.Sprintf(add, "both", b.Name, a.Name)
+}
+
+// Cut cuts the line between two hosts, both ways.
+func (s *Site) Cut(a, b *Host) {
+	s.t.Helper()
+	s.edit(cut(a, b))
+}
+
+// OneWay drops what one host sends to another. What comes back passes, and so does ARP.
+func (s *Site) OneWay(from, to *Host) {
+	s.t.Helper()
+	s.edit(fmt.Sprintf(add, "one", from.Name, to.Name))
+}
+
+// Partition cuts all lines between hosts of different sets, both ways, at once. Lines inside a set, and those of hosts that
+// are in none, stay as they are.
+func (s *Site) Partition(sets ...[]*Host) {
+	s.t.Helper()
+	commands := ""
+	for i, set := range sets {
+		for _, other := range sets[i+1:] {
+			for _, a := range set {
+				for _, b := range other {
+					commands += cut(a, b)
+				}
+			}
+		}
+	}
+	s.edit(commands)
+}
+
+// Heal undoes all cuts between two hosts.
+func (s *Site) Heal(a, b *Host) {
+	s.t.Helper()
+	commands := ""
+	for _, set := range []string{"both", "one"} {
+		for _, pair := range [][2]*Host{{a, b}, {b, a}} {
+			// Deleting what is not there is an error, and adding what is there is none.
+			element := fmt.Sprintf("element bridge cuts %s { %q . %q }\n", set, pair[0].Name, pair[1].Name)
+			commands += "add " + element + "delete " + element
+		}
+	}
+	s.edit(commands)
+}
+
+// HealAll undoes all cuts.
+func (s *Site) HealAll() {
+	s.t.Helper()
+	s.edit("flush set bridge cuts both\nflush set bridge cuts one\n")
+}
+
+// Dial connects as a process of the host would, whatever it says about the network. It fits http.Transport's DialContext.
+func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	space, err := h.path("/proc/1/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	var conn net.Conn
+	err = onThread(func() error {
+		file, err := os.Open(space)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if err := setSpace(file); err != nil {
+			return err
+		}
+		// One address: for more, the dialer would use other threads.
+		conn, err = new(net.Dialer).DialContext(ctx, network, address)
+		return err
+	})
+	return conn, err
+}
