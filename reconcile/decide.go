@@ -95,8 +95,8 @@ type decider struct {
 	disruptions []*budget.Budget // once reckoned
 	reckoned    bool
 
-	heard   []fleet.NodeName                 // that have ever reported, in order
-	mute    struct{ up, any fleet.NodeName } // the first that never has: of those that are not down, and of all
+	heard []fleet.NodeName                 // that have ever reported, in order
+	mute  struct{ up, any fleet.NodeName } // the first that never has: of those that are not down, and of all
 
 	slots   []fleet.Slot
 	counted int                 // how many of them there were before anything was decided
@@ -147,7 +147,7 @@ func newDecider(in FleetInput) *decider {
 		reports: map[string]*fleet.PodReport{}, nodes: map[fleet.NodeName]*fleet.NodeReport{}, exists: map[fleet.NodeName]bool{},
 		machines: map[fleet.NodeName]*fleet.Node{}, bindings: map[fleet.ClaimID]fleet.NodeName{}, last: map[fleet.PodID]fleet.NodeName{},
 		unplaced: map[string]string{},
-		slots: slices.Clone(p.Slots), names: make(map[fleet.PodID]int, len(p.Slots)),
+		slots:    slices.Clone(p.Slots), names: make(map[fleet.PodID]int, len(p.Slots)),
 		sets:     make(map[fleet.ObjectID]*fleet.Set, len(p.Sets)),
 		rollouts: make(map[fleet.ObjectID]fleet.Rollout, len(p.Rollouts)),
 		jobs:     make(map[fleet.ObjectID]*fleet.Job, len(p.Jobs)), crons: map[fleet.ObjectID]fleet.Cron{},

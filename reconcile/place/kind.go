@@ -25,7 +25,7 @@ type Kind struct {
 	hits         []*tally
 	seen         int // how many of the board's tallies were looked at for hits
 
-	placing      *placing // nil until one of them is to be placed
+	placing *placing // nil until one of them is to be placed
 }
 
 // keep is a required anti-affinity: others that it matches are kept away from where pods that have it are.
