@@ -71,9 +71,7 @@ func (d *decider) newBoard() *board {
 	}
 	namespaces := map[string]labels.Set{}
 	for o, n := range fleet.Each[*corev1.Namespace](d.in.Desired) {
-		set := labels.Set{corev1.LabelMetadataName: o.ID.Name}
-		maps.Copy(set, n.Labels)
-		namespaces[o.ID.Name] = set
+		namespaces[o.ID.Name] = n.Labels
 	}
 	var known []fleet.Node // what a node has must be known before anything is added
 	for _, n := range d.in.Nodes {

@@ -2,6 +2,7 @@ package place
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -55,7 +56,7 @@ type Guest struct {
 }
 
 // NewBoard is a board without pods. Nodes are as they are now (a lost or cordoned one has its taint), images are those that are
-// there by node, namespaces their labels by name.
+// there by node, namespaces their labels by name, besides the name itself.
 func NewBoard(nodes []fleet.Node, images map[fleet.NodeName][]string, namespaces map[string]labels.Set) *Board {
 	b := &Board{byName: map[fleet.NodeName]int{}, namespaces: namespaces, domains: map[string]*domains{}, groups: map[grouped]*tally{}}
 	for _, n := range slices.SortedFunc(slices.Values(nodes), func(a, b fleet.Node) int { return cmp.Compare(a.Name, b.Name) }) {
@@ -70,6 +71,13 @@ func NewBoard(nodes []fleet.Node, images map[fleet.NodeName][]string, namespaces
 		b.nodes = append(b.nodes, m)
 	}
 	return b
+}
+
+// labelsOf are a namespace's: one that no source has an object for has its name all the same.
+func (b *Board) labelsOf(namespace string) labels.Set {
+	set := labels.Set{corev1.LabelMetadataName: namespace}
+	maps.Copy(set, b.namespaces[namespace])
+	return set
 }
 
 // podsPerNode is how many pods a node takes that does not say: the kubelet's own default.

@@ -130,7 +130,7 @@ func (b *Board) term(k *Kind, t corev1.PodAffinityTerm) func(*Kind) bool {
 		inside = labels.Nothing()
 	}
 	return func(other *Kind) bool {
-		return (slices.Contains(namespaces, other.namespace) || inside.Matches(b.namespaces[other.namespace])) && selector.Matches(other.labels)
+		return (slices.Contains(namespaces, other.namespace) || inside.Matches(b.labelsOf(other.namespace))) && selector.Matches(other.labels)
 	}
 }
 
