@@ -56,7 +56,7 @@ const (
 	KindEndpointSlice         = "EndpointSlice"
 	KindNetworkPolicy         = "NetworkPolicy"
 	// KindRevision is a template of a StatefulSet or DaemonSet; no source holds one.
-	KindRevision = "ControllerRevision"
+	KindRevision      = "ControllerRevision"
 	KindNode          = "Node"
 	KindPriorityClass = "PriorityClass"
 )

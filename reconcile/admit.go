@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -93,15 +94,11 @@ func (d *decider) charge(s *fleet.Slot) (budget.Charge, bool) {
 	return charge, true
 }
 
-// admit gives a pod that is to be made what its namespace's LimitRanges give, and reports whether they and the quotas let it
-// be made. If not, a note on what makes it says why, as the condition ReplicaFailure would.
+// admit gives a pod that is to be made what its namespace's LimitRanges give, and reports whether they, the quotas and the
+// PriorityClass that it names let it be made. If not, a note on what makes it says why, as the condition ReplicaFailure would.
 func (d *decider) admit(s *fleet.Slot) bool {
 	r, namespace := d.rule(), s.Pod.Namespace
 	ranges, ledger := r.ranges[namespace], r.ledgers[namespace]
-	if ranges == nil && ledger == nil {
-		return true
-	}
-	s.Defaults = r.defaults[namespace]
 	refuse := func(why string) bool {
 		about := s.Owner
 		if s.Controller != (fleet.ObjectID{}) {
@@ -110,6 +107,13 @@ func (d *decider) admit(s *fleet.Slot) bool {
 		d.note(about, "FailedCreate: a pod is forbidden: %s", why)
 		return false
 	}
+	if template := d.in.Templates[s.Want]; template != nil && d.classless(&template.Spec) {
+		return refuse(fmt.Sprintf("no PriorityClass with name %s was found", template.Spec.PriorityClassName))
+	}
+	if ranges == nil && ledger == nil {
+		return true
+	}
+	s.Defaults = r.defaults[namespace]
 	p := PodOf(*s, d.in.Templates[s.Want])
 	if p == nil {
 		return refuse("its template is not to be had, so that limits and quotas of the namespace cannot be checked")

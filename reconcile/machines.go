@@ -42,6 +42,11 @@ func (d *decider) survey() {
 		}
 		d.machines[n.Name] = n
 	}
+	for o := range fleet.Each[*corev1.Node](d.in.Desired) {
+		if d.machines[fleet.NodeName(o.ID.Name)] == nil {
+			d.note(o.ID, "no machine of this name is in the fleet: what is said of it counts when it joins")
+		}
+	}
 }
 
 func nodeID(name fleet.NodeName) fleet.ObjectID {

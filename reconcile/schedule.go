@@ -71,9 +71,7 @@ func (d *decider) newBoard() *board {
 	}
 	namespaces := map[string]labels.Set{}
 	for o, n := range fleet.Each[*corev1.Namespace](d.in.Desired) {
-		set := labels.Set{corev1.LabelMetadataName: o.ID.Name}
-		maps.Copy(set, n.Labels)
-		namespaces[o.ID.Name] = set
+		namespaces[o.ID.Name] = n.Labels
 	}
 	var known []fleet.Node // what a node has must be known before anything is added
 	for _, n := range d.in.Nodes {
@@ -120,7 +118,9 @@ func (b *board) kind(s *fleet.Slot) *place.Kind {
 		spec.NodeName = template.Spec.NodeName
 	}
 	spec.Tolerations = b.tolerations(s.Owner.Kind, &spec)
-	k := b.Kind(key.group, s.Pod.Namespace, p.Labels, &spec, b.priority(&spec))
+	priority, policy := b.priority(&spec)
+	spec.PreemptionPolicy = policy
+	k := b.Kind(key.group, s.Pod.Namespace, p.Labels, &spec, priority)
 	b.kinds[key] = k
 	return k
 }
@@ -137,27 +137,48 @@ func (d *decider) byName() bool {
 	return *d.named
 }
 
-// priority is a pod's: that of the class that it names, or of the one that is everybody's.
-func (d *decider) priority(spec *corev1.PodSpec) int32 {
-	switch {
-	case spec.Priority != nil:
-		return *spec.Priority
-	case spec.PriorityClassName == "system-cluster-critical":
-		return 2_000_000_000
-	case spec.PriorityClassName == "system-node-critical":
-		return 2_000_001_000
-	case spec.PriorityClassName != "":
-		if c, ok := fleet.Lookup[*schedulingv1.PriorityClass](d.in.Desired, fleet.ObjectID{Kind: fleet.KindPriorityClass, Name: spec.PriorityClassName}); ok {
-			return c.Value
+// systemPriorities are those of the classes that every fleet has.
+var systemPriorities = map[string]int32{"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
+
+// priority is a pod's, and whether others may have to go for it: what it says itself, else what the class says that it names, or
+// the one that is everybody's.
+func (d *decider) priority(spec *corev1.PodSpec) (int32, *corev1.PreemptionPolicy) {
+	value, policy := systemPriorities[spec.PriorityClassName], spec.PreemptionPolicy
+	if class := d.class(spec.PriorityClassName); class != nil {
+		value = class.Value
+		if policy == nil {
+			policy = class.PreemptionPolicy
 		}
-		return 0
 	}
+	if spec.Priority != nil {
+		value = *spec.Priority
+	}
+	return value, policy
+}
+
+// class is the PriorityClass of that name; for the empty name the one that is everybody's, of several the one with the lowest
+// value. nil: there is none.
+func (d *decider) class(name string) *schedulingv1.PriorityClass {
+	if _, system := systemPriorities[name]; system {
+		return nil
+	}
+	if name != "" {
+		class, _ := fleet.Lookup[*schedulingv1.PriorityClass](d.in.Desired, fleet.ObjectID{Kind: fleet.KindPriorityClass, Name: name})
+		return class
+	}
+	var lowest *schedulingv1.PriorityClass
 	for _, c := range fleet.Each[*schedulingv1.PriorityClass](d.in.Desired) {
-		if c.GlobalDefault {
-			return c.Value
+		if c.GlobalDefault && (lowest == nil || c.Value < lowest.Value) {
+			lowest = c
 		}
 	}
-	return 0
+	return lowest
+}
+
+// classless reports whether a pod names a PriorityClass that there is not: Kubernetes does not make such a pod.
+func (d *decider) classless(spec *corev1.PodSpec) bool {
+	_, system := systemPriorities[spec.PriorityClassName]
+	return spec.PriorityClassName != "" && !system && d.class(spec.PriorityClassName) == nil
 }
 
 // preempt drains pods of lower priority where that makes room, and says what is done about a pod that fits nowhere.

@@ -2,6 +2,7 @@ package place
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"time"
 
@@ -50,12 +51,12 @@ type guest struct {
 // Guest is one pod that has a node.
 type Guest struct {
 	UID     string
-	Leaving bool // it is being removed: it takes room, and counts for nothing else
+	Leaving bool // it is being removed: it takes room, and keeps others away or draws them, and is not spread any more
 	Since   time.Time
 }
 
 // NewBoard is a board without pods. Nodes are as they are now (a lost or cordoned one has its taint), images are those that are
-// there by node, namespaces their labels by name.
+// there by node, namespaces their labels by name, besides the name itself.
 func NewBoard(nodes []fleet.Node, images map[fleet.NodeName][]string, namespaces map[string]labels.Set) *Board {
 	b := &Board{byName: map[fleet.NodeName]int{}, namespaces: namespaces, domains: map[string]*domains{}, groups: map[grouped]*tally{}}
 	for _, n := range slices.SortedFunc(slices.Values(nodes), func(a, b fleet.Node) int { return cmp.Compare(a.Name, b.Name) }) {
@@ -70,6 +71,13 @@ func NewBoard(nodes []fleet.Node, images map[fleet.NodeName][]string, namespaces
 		b.nodes = append(b.nodes, m)
 	}
 	return b
+}
+
+// labelsOf are a namespace's: one that no source has an object for has its name all the same.
+func (b *Board) labelsOf(namespace string) labels.Set {
+	set := labels.Set{corev1.LabelMetadataName: namespace}
+	maps.Copy(set, b.namespaces[namespace])
+	return set
 }
 
 // podsPerNode is how many pods a node takes that does not say: the kubelet's own default.
@@ -104,12 +112,14 @@ func (b *Board) count(at int, kind *Kind, leaving bool, n int) {
 	for _, p := range kind.ports {
 		m.ports[p] += n
 	}
-	if leaving {
-		return
-	}
 	kind.on[at] += n
+	if leaving {
+		kind.leaving[at] += n
+	}
 	for _, t := range b.hits(kind) {
-		t.add(at, n)
+		if !leaving || t.leaving {
+			t.add(at, n)
+		}
 	}
 }
 
@@ -128,6 +138,7 @@ type tally struct {
 	domains *domains
 	of      func(*Kind) bool // whether a kind's pods count
 	only    []bool           // by node: whether its pods count; nil: all do
+	leaving bool             // pods count until they are gone
 	count   []int            // by domain
 	total   int
 }
@@ -141,16 +152,30 @@ func (t *tally) add(node, n int) {
 	t.total += n
 }
 
-// tally makes one, and counts what is there already.
+// tally makes one of the pods that stay, on some nodes only.
 func (b *Board) tally(key string, of func(*Kind) bool, only []bool) *tally {
-	d := b.domain(key)
-	t := &tally{domains: d, of: of, only: only, count: make([]int, d.number)}
+	return b.reckon(key, &tally{of: of, only: only})
+}
+
+// presence is a tally of all pods that are there: affinity looks at what leaves, too, until it is gone.
+func (b *Board) presence(key string, of func(*Kind) bool) *tally {
+	return b.reckon(key, &tally{of: of, leaving: true})
+}
+
+// reckon counts what is there already.
+func (b *Board) reckon(key string, t *tally) *tally {
+	t.domains = b.domain(key)
+	t.count = make([]int, t.domains.number)
 	b.tallies = append(b.tallies, t)
+	of := t.of
 	for _, kind := range b.kinds {
 		if len(kind.on) == 0 || !of(kind) {
 			continue
 		}
 		for node, n := range kind.on {
+			if !t.leaving {
+				n -= kind.leaving[node]
+			}
 			t.add(node, n)
 		}
 	}

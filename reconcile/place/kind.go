@@ -21,7 +21,8 @@ type Kind struct {
 	asks, weighs amounts
 	ports        []port
 	images       []string
-	on           map[int]int // by node: how many that are not leaving
+	on           map[int]int // by node: how many
+	leaving      map[int]int // how many of them are leaving
 	hits         []*tally
 	seen         int // how many of the board's tallies were looked at for hits
 
@@ -75,7 +76,7 @@ type spread struct {
 // Kind makes a kind. Labels and spec are those of the pods, defaulted, and are not changed from then on.
 func (b *Board) Kind(group fleet.ObjectID, namespace string, set map[string]string, spec *corev1.PodSpec, priority int32) *Kind {
 	k := &Kind{
-		Group: group, namespace: namespace, labels: set, Spec: spec, Priority: priority, asks: asks(spec), weighs: weighs(spec), on: map[int]int{},
+		Group: group, namespace: namespace, labels: set, Spec: spec, Priority: priority, asks: asks(spec), weighs: weighs(spec), on: map[int]int{}, leaving: map[int]int{},
 	}
 	for _, c := range slices.Concat(spec.InitContainers, spec.Containers) {
 		for _, p := range c.Ports {
@@ -97,7 +98,7 @@ func (b *Board) reach(k *Kind) {
 		return
 	}
 	here := func(t corev1.PodAffinityTerm) keep {
-		return keep{b.term(k, t), b.tally(t.TopologyKey, func(other *Kind) bool { return other == k }, nil)}
+		return keep{b.term(k, t), b.presence(t.TopologyKey, func(other *Kind) bool { return other == k })}
 	}
 	if anti := a.PodAntiAffinity; anti != nil {
 		for _, t := range anti.RequiredDuringSchedulingIgnoredDuringExecution {
@@ -129,7 +130,7 @@ func (b *Board) term(k *Kind, t corev1.PodAffinityTerm) func(*Kind) bool {
 		inside = labels.Nothing()
 	}
 	return func(other *Kind) bool {
-		return (slices.Contains(namespaces, other.namespace) || inside.Matches(b.namespaces[other.namespace])) && selector.Matches(other.labels)
+		return (slices.Contains(namespaces, other.namespace) || inside.Matches(b.labelsOf(other.namespace))) && selector.Matches(other.labels)
 	}
 }
 
@@ -229,19 +230,19 @@ func (b *Board) prepareTerms(k *Kind, p *placing) {
 			return !slices.ContainsFunc(terms, func(matches func(*Kind) bool) bool { return !matches(other) })
 		}
 		for _, t := range a.PodAffinity.RequiredDuringSchedulingIgnoredDuringExecution {
-			p.near = append(p.near, b.tally(t.TopologyKey, all, nil))
+			p.near = append(p.near, b.presence(t.TopologyKey, all))
 		}
 		p.nearSelf = all(k)
 		for _, t := range a.PodAffinity.PreferredDuringSchedulingIgnoredDuringExecution {
-			p.draws = append(p.draws, draw{b.tally(t.PodAffinityTerm.TopologyKey, b.term(k, t.PodAffinityTerm), nil), int64(t.Weight)})
+			p.draws = append(p.draws, draw{b.presence(t.PodAffinityTerm.TopologyKey, b.term(k, t.PodAffinityTerm)), int64(t.Weight)})
 		}
 	}
 	if a.PodAntiAffinity != nil {
 		for _, t := range a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution {
-			p.away = append(p.away, b.tally(t.TopologyKey, b.term(k, t), nil))
+			p.away = append(p.away, b.presence(t.TopologyKey, b.term(k, t)))
 		}
 		for _, t := range a.PodAntiAffinity.PreferredDuringSchedulingIgnoredDuringExecution {
-			p.draws = append(p.draws, draw{b.tally(t.PodAffinityTerm.TopologyKey, b.term(k, t.PodAffinityTerm), nil), -int64(t.Weight)})
+			p.draws = append(p.draws, draw{b.presence(t.PodAffinityTerm.TopologyKey, b.term(k, t.PodAffinityTerm)), -int64(t.Weight)})
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -28,6 +29,8 @@ func defaultObject(o runtime.Object) {
 	case *storagev1.StorageClass:
 		fill(&o.ReclaimPolicy, corev1.PersistentVolumeReclaimDelete)
 		fill(&o.VolumeBindingMode, storagev1.VolumeBindingImmediate)
+	case *schedulingv1.PriorityClass:
+		fill(&o.PreemptionPolicy, corev1.PreemptLowerPriority)
 	case *corev1.PersistentVolumeClaim:
 		defaultClaim(&o.Spec)
 	case *corev1.ResourceQuota:

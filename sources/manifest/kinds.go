@@ -13,6 +13,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 
@@ -48,6 +49,8 @@ var kinds = map[string]kind{
 	fleet.KindEndpoints:             {"v1", false, func() runtime.Object { return new(corev1.Endpoints) }}, //nolint:staticcheck // deprecated, and still written
 	fleet.KindEndpointSlice:         {"discovery.k8s.io/v1", false, func() runtime.Object { return new(discoveryv1.EndpointSlice) }},
 	fleet.KindNetworkPolicy:         {"networking.k8s.io/v1", false, func() runtime.Object { return new(networkingv1.NetworkPolicy) }},
+	fleet.KindNode:                  {"v1", true, func() runtime.Object { return new(corev1.Node) }},
+	fleet.KindPriorityClass:         {"scheduling.k8s.io/v1", true, func() runtime.Object { return new(schedulingv1.PriorityClass) }},
 	fleet.KindLimitRange:            {"v1", false, func() runtime.Object { return new(corev1.LimitRange) }},
 	kindController:                  {"v1", false, func() runtime.Object { return new(corev1.ReplicationController) }},
 }
@@ -68,10 +71,9 @@ func New(kind string) (o runtime.Object, ok bool) {
 
 // later are the kinds that Skerry will run, by name with their API group.
 var later = map[string]string{
-	"PersistentVolume": "", "Node": "", "PodTemplate": "",
+	"PersistentVolume": "", "PodTemplate": "",
 	"ControllerRevision": "apps",
 	"Ingress":            "networking.k8s.io", "IngressClass": "networking.k8s.io",
-	"PriorityClass": "scheduling.k8s.io",
 }
 
 // former are the API groups in which kinds of today used to be.

@@ -64,6 +64,7 @@ func (p Policy) Read(fsys fs.FS, dir string) Result {
 		r.folder(dir)
 		r.depend()
 		r.autoscale()
+		r.prioritize()
 		r.serve()
 		r.admit(p)
 	}

@@ -8,8 +8,9 @@ import (
 )
 
 const (
-	ownVolume = "cannot be done: claims get a volume of their own on the node"
-	noSize    = "the size is not enforced: a claim may fill the disk"
+	ownVolume   = "cannot be done: claims get a volume of their own on the node"
+	nodeAnswers = "has no effect: what a node is, its own configuration says"
+	noSize      = "the size is not enforced: a claim may fill the disk"
 )
 
 // claimFields has every field of corev1.PersistentVolumeClaimSpec. Paths are below the spec.
@@ -49,6 +50,20 @@ var accountFields = fieldTable{
 	{path: "secrets/...", treatment: noted, text: noTokens},
 	{path: "imagePullSecrets/..."},
 	{path: "automountServiceAccountToken", treatment: noted, quiet: "false", text: noTokens},
+}
+
+// nodeFields has every field of corev1.NodeSpec.
+var nodeFields = fieldTable{
+	{path: "podCIDR", treatment: noted, text: nodeAnswers},
+	{path: "podCIDRs", treatment: noted, text: nodeAnswers},
+	{path: "providerID", treatment: noted, text: nodeAnswers},
+	{path: "unschedulable"},
+	{path: "taints[].key"},
+	{path: "taints[].value"},
+	{path: "taints[].effect"},
+	{path: "taints[].timeAdded", treatment: noted, text: "has no effect: a taint counts from when it was first seen"},
+	{path: "configSource/...", treatment: noted, text: nodeAnswers},
+	{path: "externalID", treatment: noted, text: nodeAnswers},
 }
 
 // claimCheck reports the fields of a claim as written that are not done. Path is where its spec stands.

@@ -1,7 +1,7 @@
 package manifest
 
 const (
-	place     = "has no effect yet but on DaemonSets: all other pods run on the one node there is"
+	scheduler = "has no effect: Skerry places all pods itself"
 	account   = "gives the pod the imagePullSecrets of the ServiceAccount, and nothing else"
 	noTokens  = "has no effect: nothing here issues tokens for service accounts"
 	noStorage = "has no effect: disk space is not accounted for"
@@ -110,11 +110,11 @@ var podFields = fieldTable{
 	{path: "terminationGracePeriodSeconds"},
 	{path: "activeDeadlineSeconds"},
 	{path: "dnsPolicy"},
-	{path: "nodeSelector", treatment: noted, text: place},
+	{path: "nodeSelector"},
 	{path: "serviceAccountName", treatment: noted, text: account, quiet: "default"},
 	{path: "serviceAccount", treatment: noted, text: account, quiet: "default"},
 	{path: "automountServiceAccountToken", treatment: noted, text: noTokens, quiet: "false"},
-	{path: "nodeName", treatment: noted, text: place},
+	{path: "nodeName"},
 	{path: "hostNetwork"},
 	{path: "hostPID"},
 	{path: "hostIPC"},
@@ -137,20 +137,20 @@ var podFields = fieldTable{
 	{path: "imagePullSecrets/..."},
 	{path: "hostname"},
 	{path: "subdomain"},
-	{path: "affinity/...", treatment: noted, text: place},
-	{path: "schedulerName", treatment: noted, text: place, quiet: "default-scheduler"},
-	{path: "tolerations/...", treatment: noted, text: place},
+	{path: "affinity/..."},
+	{path: "schedulerName", treatment: noted, text: scheduler, quiet: "default-scheduler"},
+	{path: "tolerations/..."},
 	{path: "hostAliases/..."},
-	{path: "priorityClassName", treatment: noted, text: place},
-	{path: "priority", treatment: noted, text: place},
+	{path: "priorityClassName"},
+	{path: "priority"},
 	{path: "dnsConfig/..."},
 	{path: "readinessGates/...", treatment: noted,
 		text: "nothing here sets pod conditions: the pod stays not ready until something does"},
 	{path: "runtimeClassName", treatment: refused},
 	{path: "enableServiceLinks", treatment: noted, quiet: "true false"}, // no Services yet, hence no variables of theirs
-	{path: "preemptionPolicy", treatment: noted, text: place, quiet: "PreemptLowerPriority"},
-	{path: "overhead", treatment: noted},
-	{path: "topologySpreadConstraints/...", treatment: noted, text: place},
+	{path: "preemptionPolicy"},
+	{path: "overhead", treatment: noted, text: "counts when a node is chosen, and limits nothing"},
+	{path: "topologySpreadConstraints/..."},
 	{path: "setHostnameAsFQDN"},
 	{path: "os.name", treatment: refused, quiet: "linux"},
 	{path: "hostUsers", treatment: refused, quiet: "true"},
@@ -158,5 +158,5 @@ var podFields = fieldTable{
 	{path: "resourceClaims/...", treatment: refused},
 	{path: "resources/...", treatment: refused},
 	{path: "hostnameOverride", treatment: refused},
-	{path: "workloadRef/...", treatment: noted, text: place},
+	{path: "workloadRef/...", treatment: noted, text: "has no effect: pods are placed one by one"},
 }

@@ -13,6 +13,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 )
 
@@ -83,6 +84,7 @@ func TestOtherFieldsComplete(t *testing.T) {
 	complete(t, accountFields, reflect.TypeFor[corev1.ServiceAccount]())
 	complete(t, budgetFields, reflect.TypeFor[policyv1.PodDisruptionBudgetSpec]())
 	complete(t, quotaFields, reflect.TypeFor[corev1.ResourceQuotaSpec]())
+	complete(t, nodeFields, reflect.TypeFor[corev1.NodeSpec]())
 	complete(t, limitRangeFields, reflect.TypeFor[corev1.LimitRangeSpec]())
 }
 
@@ -150,6 +152,8 @@ func TestWorkloadFieldsComplete(t *testing.T) {
 		{reflect.TypeFor[autoscalingv2.MetricTarget](), "type value averageValue averageUtilization"},
 		{reflect.TypeFor[autoscalingv2.HPAScalingPolicy](), "type value periodSeconds"},
 		{reflect.TypeFor[corev1.PodTemplateSpec](), "metadata spec"},
+		{reflect.TypeFor[corev1.Node](), "kind apiVersion metadata spec status"},
+		{reflect.TypeFor[schedulingv1.PriorityClass](), "kind apiVersion metadata value globalDefault description preemptionPolicy"},
 		{reflect.TypeFor[corev1.ConfigMap](), "kind apiVersion metadata immutable data binaryData"},
 		{reflect.TypeFor[corev1.PersistentVolumeClaim](), "kind apiVersion metadata spec status"},
 		{reflect.TypeFor[corev1.Secret](), "kind apiVersion metadata immutable data stringData type"},

@@ -151,7 +151,7 @@ func TestLost(t *testing.T) {
 	good := &fstest.MapFile{Data: []byte("{apiVersion: v1, kind: ConfigMap, metadata: {name: a}}")}
 	r := Read(badDisk{fstest.MapFS{
 		"a.yaml": good, "bad.yaml": good, "dir/bad/x.yaml": good, "k/kustomization.yaml": {Data: []byte("resources: [../b]")},
-		"b/kustomization.yaml": {Data: []byte("resources: [gone.yaml]")}, "odd.yaml": {Data: []byte("{apiVersion: v1, kind: Node, metadata: {name: a}}")},
+		"b/kustomization.yaml": {Data: []byte("resources: [gone.yaml]")}, "odd.yaml": {Data: []byte("{apiVersion: v1, kind: PodTemplate, metadata: {name: a}}")},
 	}}, ".")
 	if len(r.Objects) != 1 {
 		t.Fatal(summary(r))

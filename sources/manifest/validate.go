@@ -15,6 +15,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -101,6 +102,14 @@ func validate(written runtime.Object, id fleet.ObjectID) []problem {
 		}
 		c.podSecurityLabels(o.Labels)
 		c.status(&o.Status)
+	case *corev1.Node:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.node(&o.Spec, spec)
+		c.status(&o.Status)
+		c.problems = append(c.problems, fieldsCheck(nodeFields, &written.(*corev1.Node).Spec, "spec")...)
+	case *schedulingv1.PriorityClass:
+		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
+		c.priorityClass(o)
 	case *corev1.ConfigMap:
 		c.meta(&o.ObjectMeta, apivalidation.NameIsDNSSubdomain)
 		c.configMap(o)

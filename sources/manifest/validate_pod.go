@@ -26,13 +26,7 @@ func (c *checker) podSpec(s *corev1.PodSpec, p *field.Path, claims ...string) {
 	if s.ServiceAccountName != "" {
 		c.all(p.Child("serviceAccountName"), s.ServiceAccountName, validation.IsDNS1123Subdomain(s.ServiceAccountName))
 	}
-	if s.NodeName != "" {
-		c.all(p.Child("nodeName"), s.NodeName, validation.IsDNS1123Subdomain(s.NodeName))
-	}
-	for key, value := range s.NodeSelector {
-		c.all(p.Child("nodeSelector").Key(key), key, validation.IsQualifiedName(key))
-		c.all(p.Child("nodeSelector").Key(key), value, validation.IsValidLabelValue(value))
-	}
+	c.placing(s, p)
 	c.hostAliases(s.HostAliases, p.Child("hostAliases"))
 	c.pullSecrets(s.ImagePullSecrets, p.Child("imagePullSecrets"))
 	for i, gate := range s.ReadinessGates {
