@@ -41,6 +41,10 @@ func (a *Agent) register(ctx context.Context) error {
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}
+		if errors.Is(err, coord.ErrUnknown) {
+			a.Log.Error("this node was removed from its fleet: what runs here is left alone; skerry node leave forgets the fleet", "err", err)
+			return nil
+		}
 		a.Log.Warn("the fleet cannot be told who this node is", "err", err)
 		select {
 		case <-ctx.Done():

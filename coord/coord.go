@@ -21,6 +21,8 @@ var (
 	ErrAway = errors.New("the fleet's store does not answer")
 	// ErrTaken says that a node of that name belongs to the fleet already.
 	ErrTaken = errors.New("the name is taken")
+	// ErrUnknown says that a node does not belong to the fleet, or was dismissed.
+	ErrUnknown = errors.New("this node does not belong to the fleet any more")
 	// ErrToken says that there is no such token: it never was, has expired, or was used.
 	ErrToken = errors.New("the token is not valid: it is wrong, too old, or was used already")
 )

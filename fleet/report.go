@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"net/netip"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +15,7 @@ type Node struct {
 	Address string            `json:"address,omitempty"`
 	// Fleet is where other nodes reach its agent, host:port; empty on a single node.
 	Fleet       string              `json:"fleet,omitempty"`
+	Pods        netip.Prefix        `json:"pods,omitzero"`   // its part of the pod network; the zero Prefix on a single node, or before it was given one
 	Voter       bool                `json:"voter,omitempty"` // it keeps a copy of the fleet's memory
 	Version     string              `json:"version,omitempty"`
 	Allocatable corev1.ResourceList `json:"allocatable,omitempty"`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -49,7 +50,7 @@ type membership struct {
 	peers  *join.Client
 	log    *slog.Logger
 
-	mu      sync.Mutex
+	mu      sync.Mutex // guards clones, and Servers and Endpoints of Membership
 	clones  map[fleet.SourceName]*git.Source
 	retired chan struct{} // closed when the node has left
 	leave   sync.Once
@@ -85,14 +86,14 @@ func (c config) openMembership(ctx context.Context, log *slog.Logger) (*membersh
 		root, certificate, key := identity.Paths()
 		m.member, err = etcd.StartMember(ctx, etcd.MemberConfig{
 			Name: c.Node.Name, Dir: filepath.Join(c.Node.DataDir, "etcd"), PeerURL: m.PeerURL, ClientURL: m.ClientURL,
-			CA: root, Cert: certificate, Key: key, InitialCluster: m.InitialCluster, Existing: m.Existing, Log: log,
+			CA: root, Cert: certificate, Key: key, PeerHost: pki.ServerHost, InitialCluster: m.InitialCluster, Existing: m.Existing, Log: log,
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
 	m.store, err = etcd.Open(ctx, etcd.Config{
-		Endpoints: m.endpoints(), TLS: identity.AnyTLS(), Node: identity.Name(), TTL: sessionTTL,
+		Endpoints: m.endpoints(), TLS: identity.AnyServerTLS(), Node: identity.Name(), TTL: sessionTTL,
 		Cache: filepath.Join(c.Node.DataDir, "fleet.json"), Log: log,
 	})
 	if err != nil {
@@ -104,6 +105,13 @@ func (c config) openMembership(ctx context.Context, log *slog.Logger) (*membersh
 
 // endpoints are where etcd answers: on this very node first.
 func (m *membership) endpoints() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.near()
+}
+
+// near is endpoints, under the lock.
+func (m *membership) near() []string {
 	list := slices.Clone(m.Endpoints)
 	if m.ClientURL != "" {
 		list = append([]string{m.ClientURL}, slices.DeleteFunc(list, func(e string) bool { return e == m.ClientURL })...)
@@ -124,6 +132,12 @@ func (m *membership) close() error {
 	return errors.Join(m.store.Close(), m.stopMember())
 }
 
+// roll is the fleet's, for a node that has joined: registering does not bring back one that was removed.
+type roll struct{ *etcd.Store }
+
+// Register says what this node is.
+func (r roll) Register(ctx context.Context, node fleet.Node) error { return r.Update(ctx, node) }
+
 // part is what the agent has to know of the fleet.
 func (m *membership) part() *agent.Fleet {
 	after := m.config.Fleet.ReplaceAfter
@@ -131,7 +145,7 @@ func (m *membership) part() *agent.Fleet {
 		after = defaultReplaceAfter
 	}
 	return &agent.Fleet{
-		Roll: m.store, Lead: m.Role == pki.RoleServer, Stay: max(time.Second, after-sessionTTL), Leader: m.store.Leader, Bring: m.bring,
+		Roll: roll{m.store}, Lead: m.Role == pki.RoleServer, Stay: max(time.Second, after-sessionTTL), Leader: m.store.Leader, Bring: m.bring,
 	}
 }
 
@@ -141,23 +155,73 @@ func (m *membership) node(n fleet.Node) fleet.Node {
 	return n
 }
 
-// sources are those of the fleet, read with what this node's configuration says of how to reach them.
-func (m *membership) sources(ctx context.Context) ([]sourceConfig, error) {
+// chartered is a node's configuration with what the fleet goes by: its networks, and its sources, read with what this node's
+// configuration says of how to reach them.
+func (m *membership) chartered(ctx context.Context, c config) (config, error) {
 	charter, err := m.store.Charter(ctx)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
-	var list []sourceConfig
+	own := c.Sources
+	c.Sources = nil
 	for _, t := range charter.Sources {
 		s := sourceConfig{}
-		if at := slices.IndexFunc(m.config.Sources, func(own sourceConfig) bool { return own.Name == string(t.Name) }); at >= 0 {
-			s = m.config.Sources[at]
+		if at := slices.IndexFunc(own, func(o sourceConfig) bool { return o.Name == string(t.Name) }); at >= 0 {
+			s = own[at]
 		}
 		s.Name, s.URL, s.Branch, s.Path = string(t.Name), t.URL, t.Branch, t.Path
 		s.Interval, s.OnFailure, s.AllowEmpty = t.Interval, t.OnFailure, t.AllowEmpty
-		list = append(list, s)
+		c.Sources = append(c.Sources, s)
 	}
-	return list, nil
+	if n := charter.Network; n != (fleet.NetworkTerms{}) {
+		c.Network.PodCIDR, c.Network.ServiceCIDR, c.Network.Domain = n.PodCIDR, n.ServiceCIDR, n.Domain
+	}
+	return c, nil
+}
+
+// pods is this node's part of the pod network; the zero Prefix before the fleet knows of it.
+func (m *membership) pods(ctx context.Context) netip.Prefix {
+	nodes, err := m.store.Nodes(ctx)
+	if err != nil {
+		return netip.Prefix{}
+	}
+	at := slices.IndexFunc(nodes, func(n fleet.Node) bool { return n.Name == m.identity.Name() })
+	if at < 0 {
+		return netip.Prefix{}
+	}
+	return nodes[at].Pods
+}
+
+// settle sees to it that this node has a part of the pod network that nobody else has.
+func (m *membership) settle(ctx context.Context) {
+	charter, err := m.store.Charter(ctx)
+	if err != nil || charter.Network.PodCIDR == "" {
+		return
+	}
+	nodes, err := m.store.Nodes(ctx)
+	if err != nil {
+		return
+	}
+	at := slices.IndexFunc(nodes, func(n fleet.Node) bool { return n.Name == m.identity.Name() })
+	network, err := netip.ParsePrefix(charter.Network.PodCIDR)
+	if err != nil || at < 0 {
+		return
+	}
+	part, ok := fleet.RangeOf(nodes, m.identity.Name(), network, nodeBits)
+	if !ok {
+		m.log.Error("no part of the pod network is left for this node", "network", network)
+		return
+	}
+	if part == nodes[at].Pods {
+		return
+	}
+	own := nodes[at]
+	own.Pods = part
+	if err := m.store.Update(ctx, own); err != nil {
+		m.log.Warn("the fleet cannot be told which part of the pod network this node has", "part", part, "err", err)
+		return
+	}
+	m.log.Info("this node has its part of the pod network", "part", part)
 }
 
 // charter is what this node's configuration would have the fleet go by.
@@ -249,6 +313,8 @@ func (m *membership) servers(ctx context.Context) []string {
 			}
 		}
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, s := range m.Servers {
 		if !slices.Contains(list, s) {
 			list = append(list, s)
@@ -257,8 +323,8 @@ func (m *membership) servers(ctx context.Context) []string {
 	return list
 }
 
-// follow keeps what the node has to know to find its fleet again, and calls changed when the fleet's charter is another than the one
-// that was there when it began.
+// follow keeps what the node has to know to find its fleet again, and calls changed when the fleet's charter or this node's part of the
+// pod network is another than it was when it began.
 func (m *membership) follow(ctx context.Context, changed func()) {
 	rang := make(chan struct{}, 1)
 	go func() {
@@ -270,6 +336,7 @@ func (m *membership) follow(ctx context.Context, changed func()) {
 		})
 	}()
 	began, err := m.store.Charter(ctx)
+	part := m.pods(ctx)
 	if err != nil {
 		m.log.Warn("what the fleet goes by cannot be read", "err", err)
 	}
@@ -281,10 +348,11 @@ func (m *membership) follow(ctx context.Context, changed func()) {
 		}
 		if m.store.Away() == "" {
 			m.found(ctx)
+			m.settle(ctx)
 			m.remember(ctx)
 		}
-		if now, err := m.store.Charter(ctx); err == nil && !reflect.DeepEqual(now, began) {
-			began = now
+		if now, err := m.store.Charter(ctx); err == nil && (!reflect.DeepEqual(now, began) || m.pods(ctx) != part) {
+			began, part = now, m.pods(ctx)
 			changed()
 		}
 	}
@@ -298,7 +366,7 @@ func (m *membership) found(ctx context.Context) {
 	if now, err := m.store.Charter(ctx); err != nil || !reflect.DeepEqual(now, fleet.Charter{}) {
 		return
 	}
-	if err := m.store.Grant(ctx, m.config.charter()); err != nil {
+	if err := m.store.Found(ctx, m.node(m.config.node()), m.config.charter()); err != nil {
 		m.log.Warn("the fleet cannot be told what it goes by", "err", err)
 	}
 }
@@ -309,6 +377,8 @@ func (m *membership) remember(ctx context.Context) {
 	if err != nil {
 		return
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	next := m.Membership
 	next.Servers, next.Endpoints = nil, nil
 	for _, n := range nodes {
@@ -329,7 +399,7 @@ func (m *membership) remember(ctx context.Context) {
 		return
 	}
 	m.Servers, m.Endpoints = next.Servers, next.Endpoints
-	m.store.SetEndpoints(m.endpoints())
+	m.store.SetEndpoints(m.near())
 }
 
 // etcdURL is where the etcd of a node serves, by its fleet address.
@@ -368,7 +438,7 @@ func (m *membership) serve(ctx context.Context) error {
 		}
 	}
 	server := &http.Server{
-		Handler: join.Handler(cfg), TLSConfig: m.identity.DoorTLS(), ReadHeaderTimeout: 10 * time.Second,
+		Handler: join.Handler(cfg), TLSConfig: m.identity.DoorTLS(), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute,
 		ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelDebug), BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	stop := context.AfterFunc(ctx, func() { server.Close() })
@@ -390,7 +460,7 @@ func (m *membership) clone(name fleet.SourceName) (*git.Source, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.clones[name] == nil {
-		return nil, fmt.Errorf("this node has no source %s", name)
+		return nil, fmt.Errorf("source %s on this node: %w", name, fs.ErrNotExist)
 	}
 	return m.clones[name], nil
 }

@@ -62,11 +62,15 @@ func (n networkConfig) settings() fleet.NetworkSettings {
 }
 
 // network makes what Services need of this machine. Where they cannot or must not be served whole, it changes nothing of the machine.
-func (c config) network(ctx context.Context, machine host.Bridges, log *slog.Logger) (*agent.Network, error) {
+// Pods is the part of the pod network that is this machine's.
+func (c config) network(ctx context.Context, machine host.Bridges, pods netip.Prefix, log *slog.Logger) (*agent.Network, error) {
 	if c.Network.Services == servicesOff {
 		return c.proxied("network.services is off", log), nil //nolint:contextcheck // it lives as long as the process
 	}
-	n, err := c.whole(ctx, machine, log)
+	if !pods.IsValid() { // the agent begins anew when it has one
+		return c.proxied("the fleet has not given this node its part of the pod network yet", log), nil //nolint:contextcheck // it lives as long as the process
+	}
+	n, err := c.whole(ctx, machine, pods, log)
 	if err != nil && c.Network.Services != servicesOn {
 		log.Warn("node ports alone are served of Services", "why", err)
 		return c.proxied(err.Error(), log), nil //nolint:contextcheck // it lives as long as the process
@@ -82,9 +86,9 @@ func (c config) proxied(why string, log *slog.Logger) *agent.Network {
 }
 
 // whole serves Services by the machine's own network.
-func (c config) whole(ctx context.Context, machine host.Bridges, log *slog.Logger) (*agent.Network, error) {
+func (c config) whole(ctx context.Context, machine host.Bridges, pods netip.Prefix, log *slog.Logger) (*agent.Network, error) {
 	settings := c.Network.settings()
-	bridge := host.Bridge{Name: bridgeName, Interface: bridgeLink, Subnet: netip.PrefixFrom(settings.Pods.Masked().Addr(), nodeBits)}
+	bridge := host.Bridge{Name: bridgeName, Interface: bridgeLink, Subnet: pods}
 	if err := free(bridge, settings.Addrs...); err != nil {
 		return nil, err
 	}

@@ -235,7 +235,8 @@ func nodeRemoveCommand(o *options) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use: "remove NODE", Short: "Take a node out of the fleet that does not answer any more, or was drained", Args: cobra.ExactArgs(1),
-		Long: `Take a node out of the fleet. It is not asked, and its certificate is worth nothing from then on.
+		Long: `Take a node out of the fleet. It is not asked. Other agents talk to it no more; its certificate still opens
+the store's own port, so shut a machine out of the network that was stolen.
 Pods that it had run elsewhere, StatefulSets' too: do not remove a node that may still run them.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := o.load()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -106,15 +107,20 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 	member := p.memory.member
 	if member != nil {
 		cfg.Store, cfg.Intents, cfg.Fleet, cfg.Node = member.store, member.store, member.part(), member.node(cfg.Node)
-		if c.Sources, err = member.sources(ctx); err != nil {
+		if c, err = member.chartered(ctx, c); err != nil {
 			return err
 		}
+		cfg.Node.Pods = member.pods(ctx)
 	}
 	if w.act {
 		if err := volumes.Prepare(); err != nil {
 			return err
 		}
-		if cfg.Network, err = c.network(ctx, p.machine, w.log); err != nil {
+		pods := netip.PrefixFrom(netip.MustParsePrefix(c.Network.PodCIDR).Addr(), nodeBits) // alone, it is the first part
+		if member != nil {
+			pods = cfg.Node.Pods
+		}
+		if cfg.Network, err = c.network(ctx, p.machine, pods, w.log); err != nil {
 			return err
 		}
 	}

@@ -3,9 +3,11 @@ package etcd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/skerry-dev/skerry/coord"
 	"github.com/skerry-dev/skerry/fleet"
 )
 
@@ -35,6 +37,54 @@ func (s *Store) Register(ctx context.Context, node fleet.Node) error {
 		return err
 	}
 	return s.write(ctx, "register "+string(node.Name), op{key: s.nodeKey(node.Name), value: raw})
+}
+
+// Update is Register for a node that has joined: one that does not belong to the fleet, or was dismissed, is coord.ErrUnknown, and
+// does not come back by saying so.
+func (s *Store) Update(ctx context.Context, node fleet.Node) error {
+	raw, err := json.Marshal(node)
+	if err != nil {
+		return err
+	}
+	key := s.nodeKey(node.Name)
+	return s.guarded(ctx, "register "+string(node.Name), coord.ErrUnknown,
+		clientv3.Compare(clientv3.CreateRevision(key), ">", 0), op{key: key, value: raw})
+}
+
+// Found writes a fleet's first charter and its first node, where there is no charter yet.
+func (s *Store) Found(ctx context.Context, node fleet.Node, charter fleet.Charter) error {
+	raw, err := json.Marshal(node)
+	if err != nil {
+		return err
+	}
+	terms, err := json.Marshal(charter)
+	if err != nil {
+		return err
+	}
+	err = s.guarded(ctx, "found the fleet", coord.ErrTaken,
+		clientv3.Compare(clientv3.CreateRevision(s.key(charterArea)), "=", 0),
+		op{key: s.key(charterArea), value: terms}, op{key: s.nodeKey(node.Name), value: raw})
+	if errors.Is(err, coord.ErrTaken) {
+		return nil
+	}
+	return err
+}
+
+// guarded makes changes if something holds; otherwise it returns refused.
+func (s *Store) guarded(ctx context.Context, what string, refused error, guard clientv3.Cmp, ops ...op) error {
+	within, done := context.WithTimeout(ctx, s.cfg.TTL)
+	defer done()
+	resp, err := s.client.Txn(within).If(guard).Then(clientOps(ops)...).Commit()
+	switch {
+	case err != nil:
+		return away(ctx, what, err)
+	case !resp.Succeeded:
+		return refused
+	}
+	if err := s.mirror.await(within, resp.Header.Revision); err != nil {
+		return away(ctx, what, err)
+	}
+	return nil
 }
 
 // Nodes returns who was registered.
