@@ -91,11 +91,9 @@ func TestNextLeaderFolds(t *testing.T) {
 	must(t, err)
 	n, err := a.stage(t.Context(), l, 2, ops)
 	must(t, err)
-	until(t, b, "the stage is seen", func() bool {
-		b.mirror.mu.Lock()
-		defer b.mirror.mu.Unlock()
-		return len(b.mirror.areas[stagedArea]) == n
-	})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	must(t, b.mirror.until(ctx, func() bool { return len(b.mirror.areas[stagedArea]) == n })) // nobody is rung for a stage
 	if got, err := b.Load(t.Context()); err != nil || got.Epoch != 1 || len(got.Slots) != 3 {
 		t.Fatalf("a stage counts before it is committed: epoch %d, %d slots, %v", got.Epoch, len(got.Slots), err)
 	}
