@@ -152,6 +152,9 @@ func TestLostAnswer(t *testing.T) {
 	_, err := m.local.Put(t.Context(), s.key(assignmentArea+"/head"), `{"epoch":2}`)
 	must(t, err)
 	must(t, s.Commit(t.Context(), l, slots(3, 4, "x")))
+	if err := s.commitHead(t.Context(), l, l.fence, head{Epoch: 9}, nil); !errors.Is(err, errStale) {
+		t.Fatalf("a commit upon what is no more: %v", err)
+	}
 	if err := s.Commit(t.Context(), l, slots(3, 4, "x")); !errors.Is(err, coord.ErrLost) {
 		t.Fatalf("an epoch that is there: %v", err)
 	}
