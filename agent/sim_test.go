@@ -32,7 +32,7 @@ func TestSim(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 0))
-				s := &sim{simulated: newFleet(t, 1+2*rng.IntN(2), rng.IntN(5)), rng: rng, began: time.Now(), mayDiffer: map[string]bool{},
+				s := &sim{simulated: newFleet(t, 1+2*rng.IntN(2), rng.IntN(5)), rng: rng, began: time.Now(), on: map[fleet.NodeName]map[string]bool{}, mayDiffer: map[string]bool{},
 					containers: map[string]string{}, done: map[string]string{}}
 				defer s.end()
 				defer func() {
@@ -54,9 +54,10 @@ type sim struct {
 	journal []string
 	want    scene
 
-	mayDiffer  map[string]bool   // UIDs of pods whose containers were killed, or whose machine was
-	containers map[string]string // by UID and name of the container: its ID when it was seen last
-	done       map[string]string // by run: the UID of the pod that did it
+	on         map[fleet.NodeName]map[string]bool // UIDs of pods that were ever seen there: Podman may be dead when the power goes
+	mayDiffer  map[string]bool                    // UIDs of pods whose containers were killed, or whose machine was
+	containers map[string]string                  // by UID and name of the container: its ID when it was seen last
+	done       map[string]string                  // by run: the UID of the pod that did it
 }
 
 func (s *sim) note(format string, args ...any) {
@@ -171,8 +172,8 @@ func (s *sim) befall() {
 
 // excuse notes that containers of a machine may be others from now on.
 func (s *sim) excuse(m *member) {
-	for _, p := range s.look(m) {
-		s.mayDiffer[p.UID] = true
+	for uid := range s.on[m.node.Name] {
+		s.mayDiffer[uid] = true
 	}
 }
 
@@ -210,6 +211,10 @@ func (s *sim) check() {
 	names := map[string][]string{}
 	for _, m := range s.nodes {
 		for _, p := range s.look(m) {
+			if s.on[m.node.Name] == nil {
+				s.on[m.node.Name] = map[string]bool{}
+			}
+			s.on[m.node.Name][p.UID] = true
 			for _, c := range p.Containers {
 				where := p.Pod.Name + "@" + string(m.node.Name)
 				switch p.Owner.Kind {
