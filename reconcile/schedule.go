@@ -183,9 +183,12 @@ func (d *decider) classless(spec *corev1.PodSpec) bool {
 
 // preempt drains pods of lower priority where that makes room, and says what is done about a pod that fits nowhere.
 func (b *board) preempt(k *place.Kind, wish place.Wish) string {
-	node, victims := b.Preempt(k, wish, func(uid string) bool {
-		ok, _ := budget.MayEvict(b.disruptable(&b.slots[b.at[uid]]), b.budgets())
-		return !ok
+	node, victims := b.Preempt(k, wish, func() func(uid string) bool {
+		left := copied(b.budgets())
+		return func(uid string) bool {
+			ok, _ := budget.Evict(b.disruptable(&b.slots[b.at[uid]]), left)
+			return !ok
+		}
 	})
 	switch {
 	case node == "":
@@ -196,12 +199,23 @@ func (b *board) preempt(k *place.Kind, wish place.Wish) string {
 	for _, uid := range victims {
 		s := &b.slots[b.at[uid]]
 		guest := b.kind(s)
+		_, _ = budget.Evict(b.disruptable(s), b.budgets()) // who goes is settled; what is left of the budgets counts for the next one
 		b.Take(s.Node, uid)
 		b.Put(s.Node, guest, place.Guest{UID: uid, Leaving: true, Since: s.Created})
 		s.Goal, s.Drained, s.Epoch = fleet.Drain, b.in.Now, b.epoch
 		b.note(s.Pod.Object(), "preempted by a pod of higher priority on node %s", s.Node)
 	}
 	return " Pods of lower priority leave node " + string(node) + " for it."
+}
+
+// copied are budgets to try things out on.
+func copied(budgets []*budget.Budget) []*budget.Budget {
+	var list []*budget.Budget
+	for _, b := range budgets {
+		c := *b
+		list = append(list, &c)
+	}
+	return list
 }
 
 // bound are the nodes that a pod's volumes are on: its claims', as far as they have one.

@@ -133,16 +133,18 @@ func TestWhyNowhere(t *testing.T) {
 		wish  Wish
 		want  string
 	}{
-		"no nodes":      {spec: specOf(""), want: "."},
-		"name":          {nodes: nodes, spec: specOf("", func(s *corev1.PodSpec) { s.NodeName = "c" }), want: ": 2 node(s) didn't match the requested node name."},
-		"cordon":        {nodes: []fleet.Node{nodeOf("a", "", cordoned)}, spec: specOf(""), want: ": 1 node(s) were unschedulable."},
-		"taint":         {nodes: []fleet.Node{nodeOf("a", "", tainted("gpu", corev1.TaintEffectNoSchedule))}, spec: specOf(""), want: ": 1 node(s) had untolerated taint {gpu: yes}."},
-		"NoExecute":     {nodes: []fleet.Node{nodeOf("a", "", tainted("gpu", corev1.TaintEffectNoExecute))}, spec: specOf(""), want: ": 1 node(s) had untolerated taint {gpu: yes}."},
-		"selector":      {nodes: nodes, spec: specOf("", func(s *corev1.PodSpec) { s.NodeSelector = map[string]string{"disk": "ssd"} }), want: ": 2 node(s) didn't match Pod's node affinity/selector."},
-		"ports":         {nodes: nodes, there: specOf("", onPort(80)), spec: specOf("", onPort(80)), want: ": 2 node(s) didn't have free ports for the requested pod ports."},
-		"cpu":           {nodes: nodes, there: specOf("2"), spec: specOf("2500m"), want: ": 2 Insufficient cpu."},
-		"several":       {nodes: nodes, spec: specOf("5", func(s *corev1.PodSpec) { s.Containers[0].Resources.Requests["memory"] = resource.MustParse("9Gi") }), want: ": 2 Insufficient cpu, 2 Insufficient memory."},
-		"other":         {nodes: nodes, spec: specOf("", func(s *corev1.PodSpec) { s.Containers[0].Resources.Limits = corev1.ResourceList{"example.com/gpu": resource.MustParse("1")} }), want: ": 2 Insufficient example.com/gpu."},
+		"no nodes":  {spec: specOf(""), want: "."},
+		"name":      {nodes: nodes, spec: specOf("", func(s *corev1.PodSpec) { s.NodeName = "c" }), want: ": 2 node(s) didn't match the requested node name."},
+		"cordon":    {nodes: []fleet.Node{nodeOf("a", "", cordoned)}, spec: specOf(""), want: ": 1 node(s) were unschedulable."},
+		"taint":     {nodes: []fleet.Node{nodeOf("a", "", tainted("gpu", corev1.TaintEffectNoSchedule))}, spec: specOf(""), want: ": 1 node(s) had untolerated taint {gpu: yes}."},
+		"NoExecute": {nodes: []fleet.Node{nodeOf("a", "", tainted("gpu", corev1.TaintEffectNoExecute))}, spec: specOf(""), want: ": 1 node(s) had untolerated taint {gpu: yes}."},
+		"selector":  {nodes: nodes, spec: specOf("", func(s *corev1.PodSpec) { s.NodeSelector = map[string]string{"disk": "ssd"} }), want: ": 2 node(s) didn't match Pod's node affinity/selector."},
+		"ports":     {nodes: nodes, there: specOf("", onPort(80)), spec: specOf("", onPort(80)), want: ": 2 node(s) didn't have free ports for the requested pod ports."},
+		"cpu":       {nodes: nodes, there: specOf("2"), spec: specOf("2500m"), want: ": 2 Insufficient cpu."},
+		"several":   {nodes: nodes, spec: specOf("5", func(s *corev1.PodSpec) { s.Containers[0].Resources.Requests["memory"] = resource.MustParse("9Gi") }), want: ": 2 Insufficient cpu, 2 Insufficient memory."},
+		"other": {nodes: nodes, spec: specOf("", func(s *corev1.PodSpec) {
+			s.Containers[0].Resources.Limits = corev1.ResourceList{"example.com/gpu": resource.MustParse("1")}
+		}), want: ": 2 Insufficient example.com/gpu."},
 		"pods":          {nodes: []fleet.Node{nodeOf("a", "", limited("1"))}, there: specOf(""), spec: specOf(""), want: ": 1 Too many pods."},
 		"volumes":       {nodes: nodes, spec: specOf(""), wish: Wish{Bound: []fleet.NodeName{"c"}}, want: ": 2 node(s) had volume node affinity conflict."},
 		"volumes apart": {nodes: nodes, spec: specOf(""), wish: Wish{Bound: []fleet.NodeName{"a", "b"}}, want: ": 2 node(s) had volume node affinity conflict."},
@@ -199,7 +201,7 @@ func TestTolerationsLetIn(t *testing.T) {
 func TestStay(t *testing.T) {
 	t.Parallel()
 	taint := corev1.Taint{Key: "gone", Effect: corev1.TaintEffectNoExecute}
-	for_ := func(seconds int64) corev1.Toleration {
+	lasting := func(seconds int64) corev1.Toleration {
 		return corev1.Toleration{Key: "gone", Operator: corev1.TolerationOpExists, TolerationSeconds: &seconds}
 	}
 	ever := corev1.Toleration{Key: "gone", Operator: corev1.TolerationOpExists}
@@ -211,9 +213,9 @@ func TestStay(t *testing.T) {
 		"none":          {nil, 0, true},
 		"another":       {[]corev1.Toleration{{Key: "other", Operator: corev1.TolerationOpExists}}, 0, true},
 		"ever":          {[]corev1.Toleration{ever}, 0, false},
-		"a while":       {[]corev1.Toleration{for_(30)}, 30 * time.Second, true},
-		"the shortest":  {[]corev1.Toleration{for_(30), ever, for_(10)}, 10 * time.Second, true},
-		"less than not": {[]corev1.Toleration{for_(-5)}, 0, true},
+		"a while":       {[]corev1.Toleration{lasting(30)}, 30 * time.Second, true},
+		"the shortest":  {[]corev1.Toleration{lasting(30), ever, lasting(10)}, 10 * time.Second, true},
+		"less than not": {[]corev1.Toleration{lasting(-5)}, 0, true},
 	} {
 		if limit, limited := Stay(c.tolerations, taint); limit != c.limit || limited != c.limited {
 			t.Errorf("%s: got %s, %v; want %s, %v", name, limit, limited, c.limit, c.limited)
