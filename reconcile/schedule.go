@@ -42,6 +42,9 @@ func (d *decider) schedule() {
 			continue
 		}
 		s.Node, s.Epoch = node, d.epoch
+		if !s.Created.Equal(d.in.Now) {
+			s.Placed = d.in.Now
+		}
 		d.bind(*s, k.Spec)
 		b.Put(node, k, place.Guest{UID: s.UID, Since: s.Created})
 	}
@@ -117,12 +120,17 @@ func (b *board) kind(s *fleet.Slot) *place.Kind {
 	if template := b.in.Templates[s.Want]; template != nil {
 		spec.NodeName = template.Spec.NodeName
 	}
-	spec.Tolerations = b.tolerations(s.Owner.Kind, &spec)
+	spec.Tolerations = lasting(b.tolerations(s.Owner.Kind, &spec))
 	priority, policy := b.priority(&spec)
 	spec.PreemptionPolicy = policy
 	k := b.Kind(key.group, s.Pod.Namespace, p.Labels, &spec, priority)
 	b.kinds[key] = k
 	return k
+}
+
+// lasting are the tolerations that let a pod stay on a node for some time at least: it is not put where it has to leave at once.
+func lasting(tolerations []corev1.Toleration) []corev1.Toleration {
+	return slices.DeleteFunc(slices.Clone(tolerations), func(t corev1.Toleration) bool { return t.TolerationSeconds != nil && *t.TolerationSeconds <= 0 })
 }
 
 // byName reports whether some template asks for pods by what only one of a set has.
