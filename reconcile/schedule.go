@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -36,7 +37,11 @@ func (d *decider) schedule() {
 		wish := place.Wish{Bound: d.bound(*s, k.Spec), Last: d.last[s.Pod]}
 		node, why := b.Choose(k, wish)
 		if node == "" {
-			why += b.preempt(k, wish)
+			room, more := b.preempt(k, wish)
+			if room != "" { // those that come after it must not take what it waits for
+				b.Put(room, k, place.Guest{UID: s.UID, Since: s.Created})
+			}
+			why += more
 			d.unplaced[s.UID] = why
 			d.note(s.Pod.Object(), "%s", why)
 			continue
@@ -189,8 +194,9 @@ func (d *decider) classless(spec *corev1.PodSpec) bool {
 	return spec.PriorityClassName != "" && !system && d.class(spec.PriorityClassName) == nil
 }
 
-// preempt drains pods of lower priority where that makes room, and says what is done about a pod that fits nowhere.
-func (b *board) preempt(k *place.Kind, wish place.Wish) string {
+// preempt drains pods of lower priority where that makes room, and says where that is and what is done about a pod that fits
+// nowhere; empty where nothing helps.
+func (b *board) preempt(k *place.Kind, wish place.Wish) (room fleet.NodeName, what string) {
 	node, victims := b.Preempt(k, wish, func() func(uid string) bool {
 		left := copied(b.budgets())
 		return func(uid string) bool {
@@ -200,9 +206,9 @@ func (b *board) preempt(k *place.Kind, wish place.Wish) string {
 	})
 	switch {
 	case node == "":
-		return ""
+		return "", ""
 	case len(victims) == 0:
-		return " It waits for pods that leave node " + string(node) + "."
+		return node, " It waits for pods that leave node " + string(node) + "."
 	}
 	for _, uid := range victims {
 		s := &b.slots[b.at[uid]]
@@ -211,9 +217,9 @@ func (b *board) preempt(k *place.Kind, wish place.Wish) string {
 		b.Take(s.Node, uid)
 		b.Put(s.Node, guest, place.Guest{UID: uid, Leaving: true, Since: s.Created})
 		s.Goal, s.Drained, s.Epoch = fleet.Drain, b.in.Now, b.epoch
-		b.note(s.Pod.Object(), "preempted by a pod of higher priority on node %s", s.Node)
+		b.preempted = append(b.preempted, fleet.Note{About: s.Pod.Object(), Text: fmt.Sprintf("preempted by a pod of higher priority on node %s", s.Node)})
 	}
-	return " Pods of lower priority leave node " + string(node) + " for it."
+	return node, " Pods of lower priority leave node " + string(node) + " for it."
 }
 
 // copied are budgets to try things out on.
