@@ -44,11 +44,12 @@ func decide(in FleetInput) *decider {
 	d.orphans()
 	d.schedule()
 	d.expose()
-	if d.vanish() {
+	if d.vanish() || len(d.preempted) > 0 { // workloads have to look again at what they have
 		in.Previous = d.decision().Next
+		in.Previous.Epoch = d.in.Previous.Epoch
 		again := decide(in)
-		again.dropped = append(again.dropped, d.dropped...)
-		again.in.Previous, again.epoch = d.in.Previous, d.epoch
+		again.dropped, again.notes = append(again.dropped, d.dropped...), append(again.notes, d.preempted...)
+		again.in.Previous = d.in.Previous
 		return again
 	}
 	return d
@@ -91,6 +92,10 @@ type decider struct {
 	last     map[fleet.PodID]fleet.NodeName // where pods were that this decision found gone
 	unplaced map[string]string              // by UID: why a pod has no node
 	named    *bool                          // byName, once it was asked
+	// preempted says which pods this decision has just sent away for more important ones; adoptees are the UIDs of those that
+	// it came upon without a slot.
+	preempted []fleet.Note
+	adoptees  map[string]bool
 
 	disruptions []*budget.Budget // once reckoned
 	reckoned    bool
@@ -146,8 +151,8 @@ func newDecider(in FleetInput) *decider {
 		in: in, git: in.Desired, local: local, epoch: p.Epoch + 1,
 		reports: map[string]*fleet.PodReport{}, nodes: map[fleet.NodeName]*fleet.NodeReport{}, exists: map[fleet.NodeName]bool{},
 		machines: map[fleet.NodeName]*fleet.Node{}, bindings: map[fleet.ClaimID]fleet.NodeName{}, last: map[fleet.PodID]fleet.NodeName{},
-		unplaced: map[string]string{},
-		slots:    slices.Clone(p.Slots), names: make(map[fleet.PodID]int, len(p.Slots)),
+		unplaced: map[string]string{}, adoptees: map[string]bool{},
+		slots: slices.Clone(p.Slots), names: make(map[fleet.PodID]int, len(p.Slots)),
 		sets:     make(map[fleet.ObjectID]*fleet.Set, len(p.Sets)),
 		rollouts: make(map[fleet.ObjectID]fleet.Rollout, len(p.Rollouts)),
 		jobs:     make(map[fleet.ObjectID]*fleet.Job, len(p.Jobs)), crons: map[fleet.ObjectID]fleet.Cron{},

@@ -39,6 +39,7 @@ func (d *decider) adopt() {
 	for _, s := range found {
 		d.slots = append(d.slots, s)
 		d.names[s.Pod]++
+		d.adoptees[s.UID] = true
 		switch s.Owner.Kind {
 		case fleet.KindReplicaSet:
 			d.revive(d.reports[s.UID])
@@ -83,7 +84,7 @@ func (d *decider) reviveRevision(s fleet.Slot) {
 
 // adopted reports whether a pod became a slot in this very decision.
 func (d *decider) adopted(m workload.Member) bool {
-	return m.Slot.Goal == fleet.Run && m.Slot.Epoch == d.epoch
+	return m.Slot.Goal == fleet.Run && d.adoptees[m.Slot.UID]
 }
 
 // hear remembers which nodes have ever reported. Pods of one that never has may run on it without anybody here knowing: the
