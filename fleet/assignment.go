@@ -158,6 +158,17 @@ type Binding struct {
 	Node  NodeName `json:"node"`
 }
 
+// EpochOf is the newest decision that is about pods of a node; 0 when it has none.
+func (a Assignment) EpochOf(node NodeName) uint64 {
+	var newest uint64
+	for i := range a.Slots {
+		if s := &a.Slots[i]; s.Node == node {
+			newest = max(newest, s.Epoch)
+		}
+	}
+	return newest
+}
+
 // SlotOrder orders slots by pod, then by age, then by UID.
 func SlotOrder(a, b Slot) int {
 	return cmp.Or(a.Pod.Compare(b.Pod), a.Created.Compare(b.Created), cmp.Compare(a.UID, b.UID))
