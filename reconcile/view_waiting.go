@@ -314,6 +314,9 @@ func (v *View) podWhy(members []workload.Member) string {
 		m := &members[i]
 		switch {
 		case m.Report == nil:
+			if text := v.decided.unplaced[m.Slot.UID]; text != "" {
+				return m.Slot.Pod.Name + ": " + text
+			}
 		case m.Report.Status.Phase == corev1.PodFailed:
 			if last == nil || workload.Ended(m.Report).After(workload.Ended(last.Report)) {
 				last = m
