@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -249,6 +250,20 @@ func TestPreemptionKeepsTheRoom(t *testing.T) {
 	c.settle()
 	c.wantSpread(idOf("high"), "alpha×1")
 	c.wantSpread(idOf("low"), "nowhere×1")
+}
+
+// TestPreemptionSparesDaemons: a DaemonSet would put another pod there at once.
+func TestPreemptionSparesDaemons(t *testing.T) {
+	log := func() fleet.Object {
+		return daemonOf("log", "l:1", func(s *appsv1.DaemonSet) { asking("500m")(&s.Spec.Template.Spec) })
+	}
+	c := sized(t, 1, "1", log()).settle()
+	before := c.uids()
+	c.push(log(), called("high", 1, asking("1"), ofClass("high")), classOf("high", 10)).settle()
+	c.wantSpread(idOf("high"), "nowhere×1")
+	if !slices.Contains(c.uids(), before[0]) {
+		t.Errorf("%s is not there any more\n%s", before[0], c)
+	}
 }
 
 // TestPreemptionAndBudgets: those go whose budget allows it, where there is a choice, counted together.

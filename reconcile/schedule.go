@@ -94,7 +94,9 @@ func (d *decider) newBoard() *board {
 			continue
 		}
 		b.at[s.UID] = i
-		b.Put(s.Node, b.kind(s), place.Guest{UID: s.UID, Leaving: s.Goal == fleet.Drain, Since: s.Created})
+		b.Put(s.Node, b.kind(s), place.Guest{
+			UID: s.UID, Leaving: s.Goal == fleet.Drain, Rooted: s.Owner.Kind == fleet.KindDaemonSet, Since: s.Created,
+		})
 	}
 	return b
 }

@@ -66,7 +66,7 @@ func (b *Board) awaits(at int, k *Kind, w Wish) bool {
 // has reports whether a node has a pod of lower priority that stays.
 func (b *Board) has(at int, priority int32) bool {
 	for _, g := range b.nodes[at].on {
-		if g.kind.Priority < priority && !g.Leaving {
+		if g.kind.Priority < priority && !g.Leaving && !g.Rooted {
 			return true
 		}
 	}
@@ -84,7 +84,7 @@ type prey struct {
 // ones first.
 func (b *Board) clear(at int, k *Kind, w Wish, guarded func(uid string) bool) *prey {
 	m := &b.nodes[at]
-	lower := slices.DeleteFunc(slices.Collect(maps.Values(m.on)), func(g guest) bool { return g.Leaving || g.kind.Priority >= k.Priority })
+	lower := slices.DeleteFunc(slices.Collect(maps.Values(m.on)), func(g guest) bool { return g.Leaving || g.Rooted || g.kind.Priority >= k.Priority })
 	slices.SortFunc(lower, important)
 	broken := map[string]bool{}
 	for _, g := range lower {
