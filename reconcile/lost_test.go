@@ -299,3 +299,23 @@ func TestTaintsFromGit(t *testing.T) {
 		c.wantNote(nodeID("zeta"), "no machine of this name")
 	})
 }
+
+// TestNamesAreGivenOnce: the store was lost while a node was, and others have been given the names of its pods meanwhile.
+func TestNamesAreGivenOnce(t *testing.T) {
+	c := newCrowd(t, 2, daemonOf("log", "a:1"), webLike(4)).settle()
+	c.lose("beta").loseStore()
+	c.rounds(3)
+	c.push(daemonOf("log", "a:1"), webLike(8)).rounds(3)
+	c.regain("beta").settle()
+	names := map[fleet.PodID]string{}
+	for _, h := range c.hosts {
+		for uid, p := range h.pods {
+			if names[p.Pod] != "" {
+				t.Errorf("%s is there twice\n%s", p.Pod, c)
+			}
+			names[p.Pod] = uid
+		}
+	}
+	c.wantHas(webID, "a:1×8")
+	c.wantHas(logID, "a:1×2")
+}
