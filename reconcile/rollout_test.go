@@ -264,6 +264,13 @@ func (c *crowd) limits(in FleetInput, d Decision) {
 				}
 			}
 		}
+		sized := int32(0) // what could not be made yet, no node being there, is made as it was sized then where the Deployment is held
+		for _, s := range in.Previous.Sets {
+			if s.Owner == object.ID {
+				sized += s.Replicas
+			}
+		}
+		had = max(had, sized)
 		total, available := count(d.Next.Slots)
 		replicas := *v.Spec.Replicas
 		surge, unavailable := workload.Fenceposts(v)
