@@ -22,7 +22,31 @@ import (
 // Decide says what should run where. Deciding again with the outcome as Previous changes nothing.
 func Decide(in FleetInput) Decision { return decide(in).decision() }
 
+// looks is how often a decision looks again at most: each time pods went that had no node, or that others need the room of.
+const looks = 10
+
+// decide looks again as long as there are fewer pods than workloads were decided on.
 func decide(in FleetInput) *decider {
+	d := look(in)
+	before := in.Previous
+	unsettled := d.vanish() || len(d.preempted) > 0
+	for range looks {
+		if !unsettled {
+			break
+		}
+		in.Previous = d.decision().Next
+		in.Previous.Epoch = before.Epoch
+		again := look(in)
+		unsettled = again.vanish() || len(again.preempted) > 0 || again.decision().Changed
+		again.dropped, again.preempted = append(again.dropped, d.dropped...), append(again.preempted, d.preempted...)
+		d = again
+	}
+	d.in.Previous, d.notes = before, append(d.notes, d.preempted...)
+	return d
+}
+
+// look decides once.
+func look(in FleetInput) *decider {
 	d := newDecider(in)
 	d.intend()
 	d.survey()
@@ -44,14 +68,6 @@ func decide(in FleetInput) *decider {
 	d.orphans()
 	d.schedule()
 	d.expose()
-	if d.vanish() || len(d.preempted) > 0 { // workloads have to look again at what they have
-		in.Previous = d.decision().Next
-		in.Previous.Epoch = d.in.Previous.Epoch
-		again := decide(in)
-		again.dropped, again.notes = append(again.dropped, d.dropped...), append(again.notes, d.preempted...)
-		again.in.Previous = d.in.Previous
-		return again
-	}
 	return d
 }
 
@@ -240,7 +256,7 @@ func (d *decider) decision() Decision {
 	if changed {
 		next.Epoch = d.epoch
 	}
-	return Decision{Next: next, Changed: changed, Dropped: d.dropped, Notes: slices.Compact(d.notes), WakeAt: d.wakeAt}
+	return Decision{Next: next, Changed: changed, Dropped: slices.CompactFunc(d.dropped, fleet.Intent.Equal), Notes: slices.Compact(d.notes), WakeAt: d.wakeAt}
 }
 
 // sorted are the values in the order of their keys.
