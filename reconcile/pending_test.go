@@ -281,3 +281,17 @@ func TestPreemptionAndBudgets(t *testing.T) {
 func onlyOn(node string) func(*corev1.PodSpec) {
 	return func(s *corev1.PodSpec) { s.NodeSelector = map[string]string{corev1.LabelHostname: node} }
 }
+
+// TestPendingSurplus: what nothing runs of is not waited for, in whatever order a StatefulSet goes down.
+func TestPendingSurplus(t *testing.T) {
+	db := func(replicas int32, policy appsv1.PodManagementPolicyType) fleet.Object {
+		return statefulOf("db", replicas, "a:1", func(s *appsv1.StatefulSet) {
+			s.Spec.PodManagementPolicy = policy
+			asking("800m")(&s.Spec.Template.Spec)
+		})
+	}
+	c := sized(t, 1, "1", db(4, appsv1.ParallelPodManagement)).settle()
+	c.wantSpread(dbID, "nowhere×3 alpha×1")
+	c.push(db(1, appsv1.OrderedReadyPodManagement)).settle()
+	c.wantSpread(dbID, "alpha×1")
+}
