@@ -241,3 +241,39 @@ func (l *lacked) take(source fleet.SourceName) []fleet.Revision {
 	delete(l.all, source)
 	return list
 }
+
+// othersSaw reports whether another node has seen a revision of a source that is not among those known, and adds it to them.
+func (a *Agent) othersSaw(ctx context.Context, source fleet.SourceName, known map[fleet.Revision]bool) bool {
+	reports, err := a.Store.Reports(ctx)
+	if err != nil {
+		return false
+	}
+	news := false
+	for i := range reports {
+		if seen := reports[i].Seen[source]; seen != "" && !known[seen] {
+			known[seen], news = true, true
+		}
+	}
+	return news
+}
+
+// leaderPatience is how long a sync on a node that follows waits for the leader to take over what was fetched.
+const leaderPatience = 15 * time.Second
+
+// awaitLeader returns when the fleet goes by what was fetched here, or has not come to it in time.
+func (a *Agent) awaitLeader(ctx context.Context, fetched Fetch) {
+	ctx, cancel := context.WithTimeout(ctx, leaderPatience)
+	defer cancel()
+	for {
+		changed := a.Changed()
+		h, _ := a.held.get(fetched.Source)
+		if h.revision == fetched.Revision {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}

@@ -286,3 +286,26 @@ func TestFleetTakesNothingByHand(t *testing.T) {
 		}
 	})
 }
+
+// TestSyncAnywhere: a sync on any node has the leader look, and ends when the fleet goes by what it found.
+func TestSyncAnywhere(t *testing.T) {
+	inFleet(t, 3, 1, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(spreadOut("web", "app:1", 2, "")))
+		after(time.Minute)
+		for _, m := range f.nodes {
+			pushed := f.origin.push(tree(spreadOut("web", "app:1", 2, ""), configMap(string(m.node.Name))))
+			began := time.Now()
+			fetched, err := m.Sync(t.Context(), "")
+			if err != nil || len(fetched) != 1 || fetched[0].Revision != pushed || fetched[0].Error != "" {
+				t.Fatalf("%s: %v, %v", m.node.Name, fetched, err)
+			}
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("%s: it took %s", m.node.Name, took)
+			}
+			after(100 * time.Millisecond) // the leader itself says so before it has decided
+			if now := f.assignment().Revisions["home"]; now != pushed {
+				t.Errorf("%s: the fleet goes by %s", m.node.Name, now)
+			}
+		}
+	})
+}

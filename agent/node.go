@@ -440,10 +440,13 @@ func (w *worker) follows(report *fleet.NodeReport, assignment fleet.Assignment) 
 		return
 	}
 	report.Epoch = max(w.report.Epoch, assignment.EpochOf(w.Node.Name))
-	report.Revisions = map[fleet.SourceName]fleet.Revision{}
+	report.Revisions, report.Seen = map[fleet.SourceName]fleet.Revision{}, map[fleet.SourceName]fleet.Revision{}
 	for _, h := range w.held.list() {
 		if h.loaded {
 			report.Revisions[h.name] = h.revision
+		}
+		if h.seen != "" && h.seen != h.revision {
+			report.Seen[h.name] = h.seen
 		}
 		if h.misread != "" {
 			report.Notes = append(report.Notes, fleet.Note{
