@@ -309,3 +309,35 @@ func TestSyncAnywhere(t *testing.T) {
 		}
 	})
 }
+
+// TestDiffOfAFleet: any node says what a push would change on every node, and nothing when nothing would.
+func TestDiffOfAFleet(t *testing.T) {
+	inFleet(t, 3, 2, func(t *testing.T, f *simulated) {
+		mounting := strings.Replace(spreadOut("web", "app:1", 5, ""), "      containers:", "      volumes: [{name: s, configMap: {name: settings}}]\n      containers:", 1)
+		mounting = strings.Replace(mounting, "imagePullPolicy: IfNotPresent", "imagePullPolicy: IfNotPresent, volumeMounts: [{name: s, mountPath: /s}]", 1)
+		f.origin.push(tree(mounting, configMap("a"), statefulSet("db", "app:1", 2)))
+		after(2 * time.Minute)
+		for _, m := range f.nodes {
+			if d, err := m.Diff(t.Context(), nil); err != nil || !d.Empty() || !d.Settled {
+				t.Fatalf("from %s: %+v, %v", m.node.Name, d, err)
+			}
+		}
+		f.origin.push(tree(strings.Replace(mounting, "app:1", "app:2", 1), configMap("a"), statefulSet("db", "app:1", 2)))
+		d, err := f.nodes[3].Diff(t.Context(), nil)
+		if err != nil || len(d.Objects) != 1 || !d.Settled {
+			t.Fatalf("%+v, %v", d, err)
+		}
+		starts := map[fleet.NodeName]int{}
+		for _, s := range d.Steps {
+			if strings.HasPrefix(s.Pod.Name, "db-") {
+				t.Errorf("what did not change is touched: %+v", s)
+			}
+			if s.Verb == string(fleet.Start) {
+				starts[s.Node]++
+			}
+		}
+		if sum(starts) != 5 || len(starts) < 4 {
+			t.Errorf("starts by node: %v", starts)
+		}
+	})
+}
