@@ -1,13 +1,17 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -25,7 +29,7 @@ func (m *Member) AddLearner(ctx context.Context, name, peerURL string) (map[stri
 			}
 		}
 	}
-	added, err := m.local.MemberAddAsLearner(ctx, []string{peerURL})
+	added, err := m.addLearner(ctx, peerURL)
 	if err != nil {
 		return nil, fmt.Errorf("make room for %s in the fleet's memory: %w", name, err)
 	}
@@ -36,6 +40,42 @@ func (m *Member) AddLearner(ctx context.Context, name, peerURL string) (map[stri
 		}
 	}
 	return all, nil
+}
+
+// catchUp is how long a server that comes waits for the one that came before it: etcd takes the next when that has its vote and
+// has been connected for five seconds.
+const catchUp = 25 * time.Second
+
+func (m *Member) addLearner(ctx context.Context, peerURL string) (*clientv3.MemberAddResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, catchUp)
+	defer cancel()
+	for {
+		added, err := m.local.MemberAddAsLearner(ctx, []string{peerURL})
+		why := ""
+		switch {
+		case errors.Is(err, rpctypes.ErrTooManyLearners):
+			why = m.learner() + " has not caught up yet: is its agent started?"
+		case errors.Is(err, rpctypes.ErrUnhealthy):
+			why = "not all servers answer one another"
+		default:
+			return added, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.New(why)
+		case <-time.After(promoteEvery / 4):
+		}
+	}
+}
+
+// learner is who comes and does not vote yet.
+func (m *Member) learner() string {
+	for _, other := range m.server.Server.Cluster().Members() {
+		if other.IsLearner {
+			return cmp.Or(other.Name, strings.Join(other.PeerURLs, ", "))
+		}
+	}
+	return "the server that came before"
 }
 
 // RemoveMember takes a server's vote and copy away. One that is not there is no error.
