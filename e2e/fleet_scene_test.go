@@ -420,5 +420,16 @@ spec:
 func (q *squad) stop(h *hosts.Host) {
 	q.t.Helper()
 	h.Signal(agentProcess, syscall.SIGTERM)
-	<-h.Ended(agentProcess)
+	q.ended(h)
+}
+
+// ended waits for the end of a host's agent.
+func (q *squad) ended(h *hosts.Host) {
+	q.t.Helper()
+	select {
+	case <-h.Ended(agentProcess):
+	case <-time.After(long):
+		h.Signal(agentProcess, syscall.SIGQUIT) // it says where it is
+		q.t.Fatalf("the agent of host %s does not end", h.Name)
+	}
 }
