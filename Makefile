@@ -10,8 +10,10 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 LAB     := $(CURDIR)/scripts/lab
 LINT    := .cache/bin/golangci-lint-v2.15.0
 TIME    := 30s
+SEEDS   := 2000
+SEED    := 1
 
-.PHONY: help build build-arm64 test short golden bench fuzz fmt fmt-check lint tidy check demo clean
+.PHONY: help build build-arm64 test short golden sim bench fuzz fmt fmt-check lint tidy check demo clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,6 +33,10 @@ short: ## pure code only, in seconds; no root, no Podman
 
 golden: ## rewrite the golden files with what the code says now
 	scripts/golden
+
+sim: ## SEEDS simulated fleets with whatever may befall them, from seed SEED on, and one of a thousand nodes
+	go test ./agent -timeout 4h -run 'TestSim$$' -sim.seeds $(SEEDS) -sim.seed $(SEED)
+	go test ./agent -timeout 1h -run TestLargeFleet -v -sim.nodes 1000
 
 bench: ## the claims, measured; beside real Podman where they are about it
 	scripts/install-deps

@@ -217,7 +217,7 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	w.Metrics.passed("plan", took)
 	w.Log.Debug("pass", "epoch", in.Assignment.Epoch, "chains", len(plan.Chains), "busy", len(w.busy), "took", took.Round(time.Millisecond))
 	w.Metrics.pods(plan.Report)
-	w.follows(&plan.Report)
+	w.follows(&plan.Report, in.Assignment)
 	if err := w.say(ctx, plan.Report); err != nil {
 		return began.Add(fullLook), err
 	}
@@ -435,10 +435,11 @@ func (w *worker) ail(ctx context.Context, err error) {
 }
 
 // follows says in a report which commits this node goes by, and why not by those that it should.
-func (w *worker) follows(report *fleet.NodeReport) {
+func (w *worker) follows(report *fleet.NodeReport, assignment fleet.Assignment) {
 	if w.Fleet == nil {
 		return
 	}
+	report.Epoch = max(w.report.Epoch, assignment.EpochOf(w.Node.Name))
 	report.Revisions = map[fleet.SourceName]fleet.Revision{}
 	for _, h := range w.held.list() {
 		if h.loaded {

@@ -139,7 +139,7 @@ func TestKubernetesDialect(t *testing.T) {
 	for _, k := range resources {
 		want[k.plural] = 1
 	}
-	want["namespaces"], want["controllerrevisions"], want["pods"] = 2, 2, 4
+	want["namespaces"], want["controllerrevisions"], want["pods"], want["priorityclasses"] = 2, 2, 4, 2
 	if d := gocmp.Diff(want, count); d != "" {
 		t.Error(d)
 	}

@@ -27,12 +27,13 @@ const (
 	autoscaling = "/apis/autoscaling/v2"
 	policy      = "/apis/policy/v1"
 	discovery   = "/apis/discovery.k8s.io/v1"
+	scheduling  = "/apis/scheduling.k8s.io/v1"
 	networking  = "/apis/networking.k8s.io/v1"
 )
 
 var resources = []resource{
 	{core, "namespaces", fleet.KindNamespace, false, listNamespaces},
-	{core, "nodes", fleet.KindNode, false, listNodes},
+	{core, "nodes", fleet.KindNode, false, seen((*reconcile.View).Nodes)},
 	{core, "pods", fleet.KindPod, true, seen((*reconcile.View).Pods)},
 	{core, "persistentvolumeclaims", fleet.KindPersistentVolumeClaim, true, seen((*reconcile.View).Claims)},
 	{core, "configmaps", fleet.KindConfigMap, true, listConfigMaps},
@@ -42,6 +43,7 @@ var resources = []resource{
 	{networking, "networkpolicies", fleet.KindNetworkPolicy, true, seen((*reconcile.View).NetworkPolicies)},
 	{core, "resourcequotas", fleet.KindQuota, true, seen((*reconcile.View).Quotas)},
 	{core, "limitranges", fleet.KindLimitRange, true, seen((*reconcile.View).LimitRanges)},
+	{scheduling, "priorityclasses", fleet.KindPriorityClass, false, seen((*reconcile.View).PriorityClasses)},
 	{apps, "deployments", fleet.KindDeployment, true, seen((*reconcile.View).Deployments)},
 	{apps, "replicasets", fleet.KindReplicaSet, true, seen((*reconcile.View).ReplicaSets)},
 	{apps, "statefulsets", fleet.KindStatefulSet, true, seen((*reconcile.View).StatefulSets)},
@@ -118,28 +120,6 @@ func listNamespaces(v *reconcile.View, d fleet.Desired, _ []fleet.Node) []metav1
 	}
 	for _, p := range v.Pods() {
 		add(p.Namespace)
-	}
-	return list
-}
-
-func listNodes(_ *reconcile.View, _ fleet.Desired, nodes []fleet.Node) []metav1.Object {
-	var list []metav1.Object
-	for _, n := range nodes {
-		ready := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "AgentReady"}
-		if n.Down != "" {
-			ready = corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionFalse, Reason: "PodmanNotReady", Message: n.Down}
-		}
-		list = append(list, &corev1.Node{
-			TypeMeta:   metav1.TypeMeta{APIVersion: "v1", Kind: fleet.KindNode},
-			ObjectMeta: metav1.ObjectMeta{Name: string(n.Name), Labels: n.Labels},
-			Status: corev1.NodeStatus{
-				Capacity: n.Allocatable, Allocatable: n.Allocatable,
-				Addresses: []corev1.NodeAddress{
-					{Type: corev1.NodeInternalIP, Address: n.Address}, {Type: corev1.NodeHostName, Address: string(n.Name)},
-				},
-				Conditions: []corev1.NodeCondition{ready},
-			},
-		})
 	}
 	return list
 }

@@ -21,6 +21,7 @@ type Slot struct {
 	Goal    Goal      `json:"goal"`
 	Epoch   uint64    `json:"epoch"`            // of the assignment that gave it its Goal
 	Drained time.Time `json:"drained,omitzero"` // when Goal became Drain
+	Placed  time.Time `json:"placed,omitzero"`  // when it got its node; zero where that was when it was made
 	// Next are templates whose images are pulled, as far as that works, before a draining pod is stopped:
 	// the pod makes room for them, and the gap should not last as long as a pull.
 	Next []Hash `json:"next,omitempty"`
@@ -155,6 +156,17 @@ type Strain struct {
 type Binding struct {
 	Claim ClaimID  `json:"claim"`
 	Node  NodeName `json:"node"`
+}
+
+// EpochOf is the newest decision that is about pods of a node; 0 when it has none.
+func (a Assignment) EpochOf(node NodeName) uint64 {
+	var newest uint64
+	for i := range a.Slots {
+		if s := &a.Slots[i]; s.Node == node {
+			newest = max(newest, s.Epoch)
+		}
+	}
+	return newest
 }
 
 // SlotOrder orders slots by pod, then by age, then by UID.

@@ -43,7 +43,9 @@ type Usage struct {
 // NodeReport is what a node says of itself. It dies with the node's session.
 type NodeReport struct {
 	Node  NodeName
-	Epoch uint64 // the assignment that was acted on when the host was looked at
+	// Epoch is the assignment that was acted on when the host was looked at: on a node of a fleet the newest that is about its
+	// own pods, so that not all nodes have something to say whenever one of them gets a pod.
+	Epoch uint64
 	At    time.Time
 	// Pods are all that exist on the host or that the node is about to make, in the order of their IDs. A
 	// pod that is missing here and whose slot drains in an assignment of at most Epoch is gone.

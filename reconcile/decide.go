@@ -22,7 +22,31 @@ import (
 // Decide says what should run where. Deciding again with the outcome as Previous changes nothing.
 func Decide(in FleetInput) Decision { return decide(in).decision() }
 
+// looks is how often a decision looks again at most: each time pods went that had no node, or that others need the room of.
+const looks = 10
+
+// decide looks again as long as there are fewer pods than workloads were decided on.
 func decide(in FleetInput) *decider {
+	d := look(in)
+	before := in.Previous
+	unsettled := d.vanish() || len(d.preempted) > 0
+	for range looks {
+		if !unsettled {
+			break
+		}
+		in.Previous = d.decision().Next
+		in.Previous.Epoch = before.Epoch
+		again := look(in)
+		unsettled = again.vanish() || len(again.preempted) > 0 || again.decision().Changed
+		again.dropped, again.preempted = append(again.dropped, d.dropped...), append(again.preempted, d.preempted...)
+		d = again
+	}
+	d.in.Previous, d.notes = before, append(d.notes, d.preempted...)
+	return d
+}
+
+// look decides once.
+func look(in FleetInput) *decider {
 	d := newDecider(in)
 	d.intend()
 	d.survey()
@@ -44,13 +68,6 @@ func decide(in FleetInput) *decider {
 	d.orphans()
 	d.schedule()
 	d.expose()
-	if d.vanish() {
-		in.Previous = d.decision().Next
-		again := decide(in)
-		again.dropped = append(again.dropped, d.dropped...)
-		again.in.Previous, again.epoch = d.in.Previous, d.epoch
-		return again
-	}
 	return d
 }
 
@@ -91,6 +108,10 @@ type decider struct {
 	last     map[fleet.PodID]fleet.NodeName // where pods were that this decision found gone
 	unplaced map[string]string              // by UID: why a pod has no node
 	named    *bool                          // byName, once it was asked
+	// preempted says which pods this decision has just sent away for more important ones; adoptees are the UIDs of those that
+	// it came upon without a slot.
+	preempted []fleet.Note
+	adoptees  map[string]bool
 
 	disruptions []*budget.Budget // once reckoned
 	reckoned    bool
@@ -146,8 +167,8 @@ func newDecider(in FleetInput) *decider {
 		in: in, git: in.Desired, local: local, epoch: p.Epoch + 1,
 		reports: map[string]*fleet.PodReport{}, nodes: map[fleet.NodeName]*fleet.NodeReport{}, exists: map[fleet.NodeName]bool{},
 		machines: map[fleet.NodeName]*fleet.Node{}, bindings: map[fleet.ClaimID]fleet.NodeName{}, last: map[fleet.PodID]fleet.NodeName{},
-		unplaced: map[string]string{},
-		slots:    slices.Clone(p.Slots), names: make(map[fleet.PodID]int, len(p.Slots)),
+		unplaced: map[string]string{}, adoptees: map[string]bool{},
+		slots: slices.Clone(p.Slots), names: make(map[fleet.PodID]int, len(p.Slots)),
 		sets:     make(map[fleet.ObjectID]*fleet.Set, len(p.Sets)),
 		rollouts: make(map[fleet.ObjectID]fleet.Rollout, len(p.Rollouts)),
 		jobs:     make(map[fleet.ObjectID]*fleet.Job, len(p.Jobs)), crons: map[fleet.ObjectID]fleet.Cron{},
@@ -235,7 +256,7 @@ func (d *decider) decision() Decision {
 	if changed {
 		next.Epoch = d.epoch
 	}
-	return Decision{Next: next, Changed: changed, Dropped: d.dropped, Notes: slices.Compact(d.notes), WakeAt: d.wakeAt}
+	return Decision{Next: next, Changed: changed, Dropped: slices.CompactFunc(d.dropped, fleet.Intent.Equal), Notes: slices.Compact(d.notes), WakeAt: d.wakeAt}
 }
 
 // sorted are the values in the order of their keys.

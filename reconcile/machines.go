@@ -131,13 +131,25 @@ func (d *decider) endure(s *fleet.Slot, spec *corev1.PodSpec, strain fleet.Strai
 	if !limited {
 		return
 	}
-	if due := strain.Since.Add(limit); d.in.Now.Before(due) {
+	since := strain.Since
+	if came := placed(s); came.After(since) { // it came when the taint was there already
+		since = came
+	}
+	if due := since.Add(limit); d.in.Now.Before(due) {
 		d.wakeAt = fleet.Earliest(d.wakeAt, due)
 		return
 	}
 	if s.Goal == fleet.Run {
 		s.Goal, s.Drained, s.Epoch = fleet.Drain, d.in.Now, d.epoch
 	}
+}
+
+// placed is when a pod got its node.
+func placed(s *fleet.Slot) time.Time {
+	if s.Placed.IsZero() {
+		return s.Created
+	}
+	return s.Placed
 }
 
 // replaceable reports whether a pod of a lost node is made anew elsewhere although it may still run there. One with data on the

@@ -12,6 +12,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"pgregory.net/rapid"
 
@@ -396,6 +397,7 @@ func drawKinds(t *rapid.T) []fleet.Object {
 			}
 		})))
 	}
+	objects = append(objects, drawPlacing(t, objects)...)
 	if !absent() {
 		objects = append(objects, mapOf("conf", rapid.SampledFrom([]string{"one", "two"}).Draw(t, "conf")))
 	}
@@ -405,12 +407,47 @@ func drawKinds(t *rapid.T) []fleet.Object {
 	return objects
 }
 
+// drawPlacing gives some of the objects something that says where their pods may be, and says things of nodes.
+func drawPlacing(t *rapid.T, objects []fleet.Object) []fleet.Object {
+	for i := range objects {
+		template := objects[i].Template
+		if template == nil || objects[i].ID.Kind == fleet.KindDaemonSet {
+			continue
+		}
+		switch rapid.IntRange(0, 7).Draw(t, "placing") {
+		case 0:
+			asking("400m")(&template.Spec)
+		case 1:
+			asking("900m")(&template.Spec)
+			ofClass("high")(&template.Spec)
+		case 2:
+			onlyOn("alpha")(&template.Spec)
+		case 3:
+			tolerating(corev1.Toleration{Key: "old", Operator: corev1.TolerationOpExists}, unreachableFor(5))(&template.Spec)
+		}
+		objects[i].Hash = fleet.HashTemplate(template)
+	}
+	said := []fleet.Object{classOf("high", 10)}
+	switch rapid.IntRange(0, 7).Draw(t, "node") {
+	case 0:
+		said = append(said, nodeObject("alpha", withTaint("old", corev1.TaintEffectNoExecute)))
+	case 1:
+		said = append(said, nodeObject("beta", withTaint("old", corev1.TaintEffectNoSchedule)))
+	case 2:
+		said = append(said, nodeObject("beta", cordoned))
+	case 3:
+		said = append(said, budgetOf("one", 1))
+	}
+	return said
+}
+
 // befalls lets one thing happen to a fleet.
 func (c *crowd) befalls(t *rapid.T) {
 	node := rapid.SampledFrom(c.nodes).Draw(t, "node")
 	h := c.hosts[node]
 	event := rapid.SampledFrom([]string{
 		"push", "intent", "act", "act", "live", "live", "say", "say", "say", "decide", "decide", "decide", "pass", "pass", "lost decision", "trouble", "trouble", "slow", "silent", "time", "lost store",
+		"lost node", "lost node", "node intent",
 	}).Draw(t, "event")
 	c.story = append(c.story, fmt.Sprintf("%s %s on %s", c.now.Format("15:04:05"), event, node))
 	switch event {
@@ -466,7 +503,18 @@ func (c *crowd) befalls(t *rapid.T) {
 	case "slow":
 		h.slow = !h.slow
 	case "silent":
-		h.silent = !h.silent
+		if c.known[node].Down == "" {
+			h.silent = !h.silent
+		}
+	case "lost node":
+		if c.known[node].Down == "" {
+			c.lose(node)
+		} else {
+			c.regain(node)
+		}
+	case "node intent":
+		c.asks(nodeID(node), rapid.SampledFrom([]fleet.IntentVerb{fleet.Cordon, fleet.DrainNode, fleet.DrainNode, fleet.Uncordon}).Draw(t, "verb"))
+		c.story = append(c.story, fmt.Sprintf("  %s", c.intents[len(c.intents)-1].Verb))
 	case "time":
 		c.now = c.now.Add(time.Duration(rapid.SampledFrom([]int{1, 5, 30, 70, 700}).Draw(t, "seconds")) * time.Second)
 	case "lost store":
@@ -483,6 +531,11 @@ func TestFleetsAreSafe(t *testing.T) {
 		c := newCrowd(rt, rapid.IntRange(1, 4).Draw(rt, "nodes"))
 		c.bad["bad:1"], c.bad["bad:2"] = true, true
 		for _, n := range c.nodes {
+			if rapid.Bool().Draw(rt, "small") {
+				c.known[n].Allocatable = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")}
+			}
+		}
+		for _, n := range c.nodes {
 			c.say(n)
 		}
 		for range rapid.IntRange(1, 6).Draw(rt, "chapters") {
@@ -496,6 +549,11 @@ func TestFleetsAreSafe(t *testing.T) {
 		}
 		c.bad = map[string]bool{}
 		c.intents = nil
+		for _, n := range c.nodes {
+			if c.known[n].Down != "" {
+				c.regain(n)
+			}
+		}
 		for _, h := range c.hosts {
 			h.slow, h.silent = false, false
 			for _, p := range h.pods {

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"cmp"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"slices"
 
@@ -36,12 +37,19 @@ func (d *decider) schedule() {
 		wish := place.Wish{Bound: d.bound(*s, k.Spec), Last: d.last[s.Pod]}
 		node, why := b.Choose(k, wish)
 		if node == "" {
-			why += b.preempt(k, wish)
+			room, more := b.preempt(k, wish)
+			if room != "" { // those that come after it must not take what it waits for
+				b.Put(room, k, place.Guest{UID: s.UID, Since: s.Created})
+			}
+			why += more
 			d.unplaced[s.UID] = why
 			d.note(s.Pod.Object(), "%s", why)
 			continue
 		}
 		s.Node, s.Epoch = node, d.epoch
+		if !s.Created.Equal(d.in.Now) {
+			s.Placed = d.in.Now
+		}
 		d.bind(*s, k.Spec)
 		b.Put(node, k, place.Guest{UID: s.UID, Since: s.Created})
 	}
@@ -86,7 +94,9 @@ func (d *decider) newBoard() *board {
 			continue
 		}
 		b.at[s.UID] = i
-		b.Put(s.Node, b.kind(s), place.Guest{UID: s.UID, Leaving: s.Goal == fleet.Drain, Since: s.Created})
+		b.Put(s.Node, b.kind(s), place.Guest{
+			UID: s.UID, Leaving: s.Goal == fleet.Drain, Rooted: s.Owner.Kind == fleet.KindDaemonSet, Since: s.Created,
+		})
 	}
 	return b
 }
@@ -117,12 +127,17 @@ func (b *board) kind(s *fleet.Slot) *place.Kind {
 	if template := b.in.Templates[s.Want]; template != nil {
 		spec.NodeName = template.Spec.NodeName
 	}
-	spec.Tolerations = b.tolerations(s.Owner.Kind, &spec)
+	spec.Tolerations = lasting(b.tolerations(s.Owner.Kind, &spec))
 	priority, policy := b.priority(&spec)
 	spec.PreemptionPolicy = policy
 	k := b.Kind(key.group, s.Pod.Namespace, p.Labels, &spec, priority)
 	b.kinds[key] = k
 	return k
+}
+
+// lasting are the tolerations that let a pod stay on a node for some time at least: it is not put where it has to leave at once.
+func lasting(tolerations []corev1.Toleration) []corev1.Toleration {
+	return slices.DeleteFunc(slices.Clone(tolerations), func(t corev1.Toleration) bool { return t.TolerationSeconds != nil && *t.TolerationSeconds <= 0 })
 }
 
 // byName reports whether some template asks for pods by what only one of a set has.
@@ -181,27 +196,42 @@ func (d *decider) classless(spec *corev1.PodSpec) bool {
 	return spec.PriorityClassName != "" && !system && d.class(spec.PriorityClassName) == nil
 }
 
-// preempt drains pods of lower priority where that makes room, and says what is done about a pod that fits nowhere.
-func (b *board) preempt(k *place.Kind, wish place.Wish) string {
-	node, victims := b.Preempt(k, wish, func(uid string) bool {
-		ok, _ := budget.MayEvict(b.disruptable(&b.slots[b.at[uid]]), b.budgets())
-		return !ok
+// preempt drains pods of lower priority where that makes room, and says where that is and what is done about a pod that fits
+// nowhere; empty where nothing helps.
+func (b *board) preempt(k *place.Kind, wish place.Wish) (room fleet.NodeName, what string) {
+	node, victims := b.Preempt(k, wish, func() func(uid string) bool {
+		left := copied(b.budgets())
+		return func(uid string) bool {
+			ok, _ := budget.Evict(b.disruptable(&b.slots[b.at[uid]]), left)
+			return !ok
+		}
 	})
 	switch {
 	case node == "":
-		return ""
+		return "", ""
 	case len(victims) == 0:
-		return " It waits for pods that leave node " + string(node) + "."
+		return node, " It waits for pods that leave node " + string(node) + "."
 	}
 	for _, uid := range victims {
 		s := &b.slots[b.at[uid]]
 		guest := b.kind(s)
+		_, _ = budget.Evict(b.disruptable(s), b.budgets()) // who goes is settled; what is left of the budgets counts for the next one
 		b.Take(s.Node, uid)
 		b.Put(s.Node, guest, place.Guest{UID: uid, Leaving: true, Since: s.Created})
 		s.Goal, s.Drained, s.Epoch = fleet.Drain, b.in.Now, b.epoch
-		b.note(s.Pod.Object(), "preempted by a pod of higher priority on node %s", s.Node)
+		b.preempted = append(b.preempted, fleet.Note{About: s.Pod.Object(), Text: fmt.Sprintf("preempted by a pod of higher priority on node %s", s.Node)})
 	}
-	return " Pods of lower priority leave node " + string(node) + " for it."
+	return node, " Pods of lower priority leave node " + string(node) + " for it."
+}
+
+// copied are budgets to try things out on.
+func copied(budgets []*budget.Budget) []*budget.Budget {
+	var list []*budget.Budget
+	for _, b := range budgets {
+		c := *b
+		list = append(list, &c)
+	}
+	return list
 }
 
 // bound are the nodes that a pod's volumes are on: its claims', as far as they have one.

@@ -37,8 +37,16 @@ func (d *decider) adopt() {
 	}
 	slices.SortFunc(found, fleet.SlotOrder) // what a set is made from must not hang on who reported first
 	for _, s := range found {
+		if taken := d.names[s.Pod] > 0; taken && s.Owner.Kind != fleet.KindPod && s.Owner.Kind != fleet.KindStatefulSet {
+			// The store was lost while its node was: another has been given the name meanwhile.
+			s.Goal, s.Drained = fleet.Drain, d.in.Now
+		}
 		d.slots = append(d.slots, s)
 		d.names[s.Pod]++
+		d.adoptees[s.UID] = true
+		if s.Goal == fleet.Drain {
+			continue
+		}
 		switch s.Owner.Kind {
 		case fleet.KindReplicaSet:
 			d.revive(d.reports[s.UID])
@@ -83,7 +91,7 @@ func (d *decider) reviveRevision(s fleet.Slot) {
 
 // adopted reports whether a pod became a slot in this very decision.
 func (d *decider) adopted(m workload.Member) bool {
-	return m.Slot.Goal == fleet.Run && m.Slot.Epoch == d.epoch
+	return m.Slot.Goal == fleet.Run && d.adoptees[m.Slot.UID]
 }
 
 // hear remembers which nodes have ever reported. Pods of one that never has may run on it without anybody here knowing: the

@@ -152,7 +152,8 @@ func (v *View) Pods() []corev1.Pod {
 			p.DeletionGracePeriodSeconds = p.Spec.TerminationGracePeriodSeconds
 		}
 		p.Status.Phase = corev1.PodPending
-		if !v.heard(slot.Node) { // an agent that was started just now has not looked yet: the pod may well run
+		p.Status.Conditions = []corev1.PodCondition{v.scheduled(slot)}
+		if slot.Node != "" && !v.heard(slot.Node) { // an agent that was started just now has not looked yet: the pod may well run
 			p.Status.Phase, p.Status.Reason = corev1.PodUnknown, "NodeNotReported"
 		}
 		if r := v.reports[slot.UID]; r != nil {
@@ -161,6 +162,16 @@ func (v *View) Pods() []corev1.Pod {
 		list = append(list, *p)
 	}
 	return list
+}
+
+// scheduled says whether a pod has a node, and why not. What its node says of it says so, too.
+func (v *View) scheduled(slot *fleet.Slot) corev1.PodCondition {
+	c := corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Time{Time: placed(slot)}}
+	if slot.Node == "" {
+		c.Status, c.Reason, c.Message = corev1.ConditionFalse, corev1.PodReasonUnschedulable, v.decided.unplaced[slot.UID]
+		c.LastTransitionTime = metav1.Time{Time: slot.Created}
+	}
+	return c
 }
 
 // pod is a slot's pod, which shares memory with its template. One whose template is not to be had is bare.

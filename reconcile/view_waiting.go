@@ -187,6 +187,20 @@ func succeeded(j *fleet.Job, completions *int32) string {
 	return fmt.Sprintf("%d of %d pods succeeded, %d failed", j.Succeeded, *completions, j.Failed)
 }
 
+// acted reports whether a node has acted on all that was decided about it: nodes of a fleet, which say by which commits they go, on
+// the last decision about their own pods.
+func (v *View) acted(report *fleet.NodeReport) bool {
+	if report.Revisions == nil {
+		return report.Epoch >= v.in.Previous.Epoch
+	}
+	for source, revision := range report.Revisions {
+		if decided, known := v.in.Previous.Revisions[source]; known && decided != revision {
+			return false
+		}
+	}
+	return report.Epoch >= v.in.Previous.EpochOf(report.Node)
+}
+
 // unsaid is what was not decided on, acted on or reported yet.
 func (v *View) unsaid() []fleet.Note {
 	var notes []fleet.Note
@@ -199,7 +213,7 @@ func (v *View) unsaid() []fleet.Note {
 		}
 	}
 	for _, report := range v.in.Reports {
-		if report.Epoch < v.in.Previous.Epoch {
+		if !v.acted(&report) {
 			add(fleet.ObjectID{Kind: fleet.KindNode, Name: string(report.Node)}, "has not acted on the newest assignment yet")
 		}
 		if report.Pending > 0 {
@@ -300,6 +314,9 @@ func (v *View) podWhy(members []workload.Member) string {
 		m := &members[i]
 		switch {
 		case m.Report == nil:
+			if text := v.decided.unplaced[m.Slot.UID]; text != "" {
+				return m.Slot.Pod.Name + ": " + text
+			}
 		case m.Report.Status.Phase == corev1.PodFailed:
 			if last == nil || workload.Ended(m.Report).After(workload.Ended(last.Report)) {
 				last = m

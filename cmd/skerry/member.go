@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/skerry-dev/skerry/api"
+	"github.com/skerry-dev/skerry/coord/etcd"
 	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
 )
@@ -51,11 +52,11 @@ func (m *membership) Remove(ctx context.Context, name fleet.NodeName) error {
 		return &api.Refusal{Text: fmt.Sprintf("the fleet has no node %s", name)}
 	}
 	if nodes[at].Voter {
-		voters, err := m.member.Voters(ctx)
+		peers, err := m.member.Members(ctx)
 		if err != nil {
 			return err
 		}
-		if len(voters) == 1 && slices.Contains(voters, string(name)) {
+		if !slices.ContainsFunc(peers, func(p etcd.Peer) bool { return !p.Learner && p.Name != string(name) }) {
 			return &api.Refusal{Text: fmt.Sprintf("%s is the only server: the fleet ends with it. Add another first (skerry node token --server)", name)}
 		}
 		if err := m.member.RemoveMember(ctx, string(name)); err != nil {

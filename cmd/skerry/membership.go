@@ -258,8 +258,8 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 	})
 	loops.Go(func() { m.follow(ctx, changed) })
 	if m.member != nil {
-		loops.Go(func() { m.member.PromoteLearners(ctx) })
-		loops.Go(func() { m.member.Tidy(ctx) })
+		loops.Go(func() { _ = m.member.PromoteLearners(ctx) }) // it ends with ctx alone
+		loops.Go(func() { m.tidy(ctx) })
 		loops.Go(func() {
 			select {
 			case <-ctx.Done():
@@ -281,6 +281,24 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 
 // errRetired says that the node has left its fleet.
 var errRetired = errors.New("this node has left its fleet")
+
+// tidyEvery is how often the fleet's memory is looked at for what it wastes.
+const tidyEvery = 10 * time.Minute
+
+// tidy gives back disk that this node's copy of the fleet's memory does not use any more, at another moment than the others: it answers
+// nobody meanwhile.
+func (m *membership) tidy(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(tidyEvery + rand.N(tidyEvery)):
+		}
+		if _, err := m.member.DefragmentIfWasteful(ctx); err != nil && ctx.Err() == nil {
+			m.log.Warn("the fleet's memory cannot be tidied", "err", err)
+		}
+	}
+}
 
 func (m *membership) renewer() *join.Renewer {
 	sign := join.AskServers(m.peers, func() []string { return m.servers(context.Background()) })

@@ -599,7 +599,7 @@ func (n *Node) Campaign(ctx context.Context) (coord.Lease, error) {
 	s.mu.Unlock()
 	select {
 	case <-t.come:
-		context.AfterFunc(t.ctx, t.Release)
+		context.AfterFunc(t.ctx, t.Release) //nolint:contextcheck // is made of ctx
 		return t, nil
 	case <-ctx.Done():
 		s.mu.Lock()

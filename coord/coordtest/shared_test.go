@@ -1,7 +1,6 @@
 package coordtest_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -91,7 +90,7 @@ func TestWritten(t *testing.T) {
 		}
 		weight := func(r fleet.NodeReport) int64 {
 			before := s.Written()
-			_ = n.Report(context.Background(), r)
+			_ = n.Report(t.Context(), r)
 			return s.Written() - before
 		}
 		whole := weight(report)

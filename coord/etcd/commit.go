@@ -59,9 +59,9 @@ func (s *Store) Commit(ctx context.Context, held coord.Lease, next fleet.Assignm
 	if !ok || l.store != s || l.ctx.Err() != nil {
 		return coord.ErrLost
 	}
-	within, done := context.WithTimeout(l.ctx, 2*s.cfg.TTL)
+	within, done := context.WithTimeout(ctx, 2*s.cfg.TTL)
 	defer done()
-	defer context.AfterFunc(ctx, done)()
+	defer context.AfterFunc(l.ctx, done)() //nolint:contextcheck // both end it
 	select {
 	case <-s.commits:
 	case <-within.Done():

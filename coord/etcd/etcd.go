@@ -21,6 +21,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 
 	"github.com/skerry-dev/skerry/coord"
 	"github.com/skerry-dev/skerry/fleet"
@@ -85,6 +87,11 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		// A connection that is cut without a word is noticed by the session and the watch, which ask more often than these do.
 		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: cfg.TTL,
 		BackoffWaitBetween: 50 * time.Millisecond,
+		// A member that is back is found at once, and not after two minutes, as gRPC has it.
+		DialOptions: []grpc.DialOption{grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 2 * time.Second},
+			MinConnectTimeout: cfg.TTL,
+		})},
 	})
 	if err != nil {
 		stop()

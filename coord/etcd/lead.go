@@ -37,11 +37,11 @@ func (l *lease) Release() {
 // Campaign waits until nobody leads and etcd answers, and tries then. It asks nothing meanwhile.
 func (s *Store) Campaign(ctx context.Context) (coord.Lease, error) {
 	ctx, cancel := context.WithCancel(ctx)
-	unhook := context.AfterFunc(s.ctx, cancel)
+	unhook := context.AfterFunc(s.ctx, cancel) //nolint:contextcheck // both end it
 	for {
 		l, err := s.lead(ctx, cancel)
 		if err == nil {
-			context.AfterFunc(l.ctx, func() { unhook() })
+			context.AfterFunc(l.ctx, func() { unhook() }) //nolint:contextcheck // is made of ctx
 			return l, nil
 		}
 		if ctx.Err() != nil {
@@ -94,12 +94,12 @@ func (s *Store) lead(ctx context.Context, cancel context.CancelFunc) (*lease, er
 		err = s.mirror.await(once, l.fence)
 	}
 	if err != nil {
-		l.tell()
+		l.tell() //nolint:contextcheck // must be said although ctx may have ended
 		return nil, err
 	}
 	l.expiry = time.AfterFunc(time.Until(l.deadline(sent)), cancel)
 	if !s.spawn(l.hold) {
-		l.tell()
+		l.tell() //nolint:contextcheck // must be said although ctx may have ended
 		return nil, context.Canceled
 	}
 	s.spawn(func() { s.tidy(l) })

@@ -2,7 +2,6 @@ package etcd
 
 import (
 	"context"
-	"io"
 	"net"
 	"sync"
 	"testing"
@@ -13,7 +12,7 @@ import (
 type proxy struct {
 	listener net.Listener
 	to       string
-	ctx      context.Context
+	ctx      context.Context //nolint:containedctx // what its goroutines live in
 	loops    sync.WaitGroup
 
 	mu    sync.Mutex
@@ -24,7 +23,7 @@ type proxy struct {
 // passing starts a proxy to an address, and ends it with the test.
 func passing(t *testing.T, to string) *proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +102,7 @@ func (p *proxy) accept() {
 			if !p.pass() {
 				return
 			}
-			out, err := net.Dial("tcp", p.to)
+			out, err := new(net.Dialer).DialContext(p.ctx, "tcp", p.to)
 			if err != nil {
 				return
 			}
@@ -123,7 +122,7 @@ func (p *proxy) copy(to, from net.Conn) {
 		if !p.pass() {
 			return
 		}
-		if _, failed := to.Write(buf[:n]); failed != nil || err == io.EOF || err != nil {
+		if _, failed := to.Write(buf[:n]); failed != nil || err != nil {
 			return
 		}
 	}

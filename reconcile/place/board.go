@@ -52,6 +52,7 @@ type guest struct {
 type Guest struct {
 	UID     string
 	Leaving bool // it is being removed: it takes room, and keeps others away or draws them, and is not spread any more
+	Rooted  bool // it does not go for others, however important: it would only come back
 	Since   time.Time
 }
 

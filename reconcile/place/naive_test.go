@@ -644,7 +644,7 @@ func TestCountingAlong(t *testing.T) {
 			if other, because := fresh.Choose(again[i], Wish{}); node != other || why != because {
 				t.Fatalf("kind %d: %q (%s) counted along, %q (%s) counted anew", i, node, why, other, because)
 			}
-			guarded := func(string) bool { return false }
+			guarded := func() func(string) bool { return func(string) bool { return false } }
 			if why == "" {
 				continue
 			}

@@ -11,11 +11,14 @@ import (
 )
 
 // Preempt is the node that would take a pod which fits nowhere if pods of lower priority went from it, and their UIDs, the most
-// important first; nothing where that does not help. Where it is enough to wait for pods that are leaving, nobody has to go. Nothing is taken off the board. Of several nodes the
-// one is chosen where the fewest budgets are broken, then where the most important victim is the least important, then where
-// they are the least important together, the fewest, and have begun the latest (semantics 16). guarded says of a pod that its
-// disruption budget speaks against it.
-func (b *Board) Preempt(k *Kind, w Wish, guarded func(uid string) bool) (node fleet.NodeName, victims []string) {
+// important first; nothing where that does not help. Where it is enough to wait for pods that are leaving, nobody has to go.
+// Nothing is taken off the board. Of several nodes the one is chosen where the fewest budgets are broken, then where the most
+// important victim is the least important, then where they are the least important together, the fewest, and have begun the
+// latest (semantics 16).
+//
+// guard starts to ask disruption budgets anew: what it gives says of one pod after the other whether its budget speaks against
+// it, if those that it said nothing against are gone.
+func (b *Board) Preempt(k *Kind, w Wish, guard func() func(uid string) bool) (node fleet.NodeName, victims []string) {
 	if k.Spec.PreemptionPolicy != nil && *k.Spec.PreemptionPolicy == corev1.PreemptNever {
 		return "", nil
 	}
@@ -30,7 +33,7 @@ func (b *Board) Preempt(k *Kind, w Wish, guarded func(uid string) bool) (node fl
 		if p.refused[at] != "" || !b.has(at, k.Priority) {
 			continue
 		}
-		if found := b.clear(at, k, w, guarded); found != nil && (best == nil || found.compare(best) < 0) {
+		if found := b.clear(at, k, w, guard()); found != nil && (best == nil || found.compare(best) < 0) {
 			best = found
 		}
 	}
@@ -63,7 +66,7 @@ func (b *Board) awaits(at int, k *Kind, w Wish) bool {
 // has reports whether a node has a pod of lower priority that stays.
 func (b *Board) has(at int, priority int32) bool {
 	for _, g := range b.nodes[at].on {
-		if g.kind.Priority < priority && !g.Leaving {
+		if g.kind.Priority < priority && !g.Leaving && !g.Rooted {
 			return true
 		}
 	}
@@ -81,10 +84,13 @@ type prey struct {
 // ones first.
 func (b *Board) clear(at int, k *Kind, w Wish, guarded func(uid string) bool) *prey {
 	m := &b.nodes[at]
-	lower := slices.DeleteFunc(slices.Collect(maps.Values(m.on)), func(g guest) bool { return g.Leaving || g.kind.Priority >= k.Priority })
-	slices.SortFunc(lower, func(x, y guest) int {
-		return cmp.Or(-compareBools(guarded(x.UID), guarded(y.UID)), -cmp.Compare(x.kind.Priority, y.kind.Priority), x.Since.Compare(y.Since), cmp.Compare(x.UID, y.UID))
-	})
+	lower := slices.DeleteFunc(slices.Collect(maps.Values(m.on)), func(g guest) bool { return g.Leaving || g.Rooted || g.kind.Priority >= k.Priority })
+	slices.SortFunc(lower, important)
+	broken := map[string]bool{}
+	for _, g := range lower {
+		broken[g.UID] = guarded(g.UID)
+	}
+	slices.SortStableFunc(lower, func(x, y guest) int { return -compareBools(broken[x.UID], broken[y.UID]) })
 	for _, g := range lower {
 		b.Take(m.Name, g.UID)
 	}
@@ -96,7 +102,7 @@ func (b *Board) clear(at int, k *Kind, w Wish, guarded func(uid string) bool) *p
 		if possible && !fits() {
 			b.Take(m.Name, g.UID)
 			found.guests = append(found.guests, g)
-			if guarded(g.UID) {
+			if broken[g.UID] {
 				found.broken++
 			}
 		}
@@ -107,10 +113,13 @@ func (b *Board) clear(at int, k *Kind, w Wish, guarded func(uid string) bool) *p
 	if !possible {
 		return nil
 	}
-	slices.SortFunc(found.guests, func(x, y guest) int {
-		return cmp.Or(-cmp.Compare(x.kind.Priority, y.kind.Priority), x.Since.Compare(y.Since), cmp.Compare(x.UID, y.UID))
-	})
+	slices.SortFunc(found.guests, important)
 	return found
+}
+
+// important orders guests: those of higher priority first, then those that began earlier.
+func important(x, y guest) int {
+	return cmp.Or(-cmp.Compare(x.kind.Priority, y.kind.Priority), x.Since.Compare(y.Since), cmp.Compare(x.UID, y.UID))
 }
 
 func (p *prey) compare(o *prey) int {

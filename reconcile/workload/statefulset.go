@@ -172,7 +172,7 @@ func (w *ordered) stuck(m Member) bool {
 func (w *ordered) shrink() bool {
 	for _, m := range w.surplus {
 		switch {
-		case w.parallel(), m.Over(): // what has ended is nobody's any more
+		case w.parallel(), m.Over(), m.Slot.Node == "": // what has ended, or never began, is nobody's any more
 			w.drain(m)
 			continue
 		case w.going[m.Slot.UID]:

@@ -146,6 +146,7 @@ func lines(t *testing.T, s *Site) string {
 	t.Helper()
 	var ears []net.PacketConn
 	for _, h := range s.Hosts {
+		h.Exec("ip", "neigh", "flush", "all") // what ARP has learnt before hides what it cannot learn now
 		var ear net.PacketConn
 		space := h.Path("/proc/1/ns/net")
 		err := inSpace(space, func() (err error) {

@@ -1,6 +1,6 @@
 # PID 1 of a host: takes its place in its groups, makes its view of the machine, and then waits until the power goes. As
 # PID 1 it reaps what is left to it. Arguments: NAME DISK CGROUP-VERSION GROUP...
-# shellcheck shell=bash disable=SC2239
+# shellcheck shell=bash
 set -euo pipefail
 
 name=$1 disk=$2 version=$3

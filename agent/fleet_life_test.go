@@ -1,0 +1,288 @@
+package agent_test
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skerry-dev/skerry/api"
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+// inFleet runs a test on a fleet in a bubble.
+func inFleet(t *testing.T, servers, agents int, test func(t *testing.T, f *simulated)) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, servers, agents)
+		defer f.end()
+		f.all()
+		after(10 * time.Second)
+		test(t, f)
+	})
+}
+
+// TestFleetSpreads: what is pushed is spread over the nodes, and each of them shows the same.
+func TestFleetSpreads(t *testing.T) {
+	inFleet(t, 3, 2, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(spreadOut("web", "app:1", 10, "")))
+		after(time.Minute)
+		want := map[fleet.NodeName]int{"n000": 2, "n001": 2, "n002": 2, "n003": 2, "n004": 2}
+		if got := f.on("web"); !maps.Equal(got, want) {
+			t.Fatalf("pods by node: %v", got)
+		}
+		for _, m := range f.nodes {
+			s := f.status(m)
+			if !s.Settled || len(s.Pods) != 10 || len(s.Fleet.Nodes) != 5 || s.Sources[0].Revision != f.origin.newest {
+				t.Errorf("from %s: settled %t, %d pods, %v, %v", m.node.Name, s.Settled, len(s.Pods), s.Sources, s.Waiting)
+			}
+			for _, n := range s.Fleet.Nodes {
+				if n.State != "Ready" || n.Revisions["home"] != f.origin.newest {
+					t.Errorf("from %s: %+v", m.node.Name, n)
+				}
+			}
+		}
+		epoch := f.assignment().Epoch
+		after(10 * time.Minute)
+		if now := f.assignment().Epoch; now != epoch {
+			t.Errorf("nothing happened, and yet epoch %d became %d", epoch, now)
+		}
+	})
+}
+
+// TestLostNode: pods of a node that lost its power run elsewhere after the stated time, those that must not exist twice do not, and
+// what is surplus goes when the node is back.
+func TestLostNode(t *testing.T) {
+	inFleet(t, 3, 2, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(spreadOut("web", "app:1", 10, ""), statefulSet("db", "app:1", 5)))
+		after(2 * time.Minute)
+		if n := len(f.on("db")); n != 5 {
+			t.Fatalf("the set is on %d nodes: %v", n, f.running())
+		}
+		lost := f.nodes[4]
+		lost.kill() // its containers run on: nobody elsewhere can know
+		after(simTTL + simStay - 2*time.Second)
+		if n := len(f.running()); n != 15 {
+			t.Errorf("too early: %d run", n)
+		}
+		after(6 * time.Second)
+		if got := f.on("web"); got["n004"] != 2 || len(f.running()) != 17 {
+			t.Errorf("two pods should run a second time: %v", f.running())
+		}
+		s := f.status(f.nodes[1])
+		if s.Fleet.Nodes[4].State != "Lost" {
+			t.Errorf("%+v", s.Fleet.Nodes[4])
+		}
+		lost.start()
+		after(30 * time.Second)
+		if got := f.running(); len(got) != 15 || f.on("db")["n004"] != 1 {
+			t.Errorf("the surplus stays: %v", got)
+		}
+		lost.powerCut()
+		after(time.Minute)
+		if got := f.running(); f.on("db")["n004"] != 0 || len(got) != 14 {
+			t.Errorf("the set's pod should wait for its node: %v", got)
+		}
+		lost.start()
+		after(time.Minute)
+		if got := f.running(); len(got) != 15 || f.on("db")["n004"] != 1 {
+			t.Errorf("the set's pod should be back where it was: %v", got)
+		}
+	})
+}
+
+// TestLeaderDies: whoever leads next goes on from what was decided.
+func TestLeaderDies(t *testing.T) {
+	inFleet(t, 3, 2, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(spreadOut("web", "app:1", 6, "")))
+		after(time.Minute)
+		f.origin.push(tree(spreadOut("web", "app:2", 6, "")))
+		after(interval + 2*time.Second) // in the middle of it
+		for _, m := range f.nodes[:2] {
+			m.kill()
+			after(8 * time.Second)
+			m.start()
+			after(time.Second)
+		}
+		after(2 * time.Minute)
+		if s := f.status(f.nodes[3]); !s.Settled || len(f.running()) != 6 {
+			t.Errorf("%v, %v", s.Waiting, f.running())
+		}
+	})
+}
+
+// TestNodesWithoutTheStore: they look after what they have, take nothing new, and take it when they hear of it.
+func TestNodesWithoutTheStore(t *testing.T) {
+	inFleet(t, 3, 2, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(statefulSet("db", "app:1", 5)))
+		after(2 * time.Minute)
+		cut := f.nodes[3]
+		cut.part(true, true)
+		after(20 * time.Second)
+		cut.kill()
+		cut.start() // from what it knows
+		after(5 * time.Second)
+		for _, line := range f.running() {
+			if pod, node, _ := strings.Cut(line, "@"); node == "n003" {
+				if err := cut.machine.Kill("default_"+strings.TrimPrefix(pod, "default/")+"_main", 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		after(30 * time.Second)
+		if got := f.on("db"); got["n003"] != 1 {
+			t.Errorf("what was killed is not back: %v", f.running())
+		}
+		f.origin.push(tree(statefulSet("db", "app:2", 5)))
+		after(time.Minute)
+		if s := f.status(cut); s.Fleet.Store == "ok" {
+			t.Error("a node that is cut off says that all is well")
+		}
+		cut.part(false, false)
+		after(3 * time.Minute)
+		if s := f.status(cut); !s.Settled || s.Sources[0].Revision != f.origin.newest || s.Fleet.Store != "ok" {
+			t.Errorf("%v, %v, %s", s.Waiting, s.Sources, s.Fleet.Store)
+		}
+	})
+}
+
+// TestCommitsFromOthers: a node that the Git server does not answer gets the very commit from another, and what reads it differently
+// holds to what it has.
+func TestCommitsFromOthers(t *testing.T) {
+	inFleet(t, 3, 2, func(t *testing.T, f *simulated) {
+		apart := f.nodes[4]
+		apart.clone.cut = true
+		f.origin.push(tree(spreadOut("web", "app:1", 5, ""), configMap("a")))
+		after(time.Minute)
+		if got := f.on("web"); got["n004"] != 1 {
+			t.Errorf("pods by node: %v", got)
+		}
+		if s := f.status(apart); s.Sources[0].Revision != f.origin.newest {
+			t.Errorf("it goes by %v", s.Sources)
+		}
+		before := f.origin.newest
+		apart.clone.mu.Lock()
+		other := &origin{trees: maps.Clone(f.origin.trees), newest: before}
+		apart.clone.origin, apart.clone.cut = other, false
+		apart.clone.mu.Unlock()
+		pushed := f.origin.push(tree(spreadOut("web", "app:1", 5, ""), configMap("b")))
+		other.mu.Lock()
+		other.trees[pushed], other.newest = tree(spreadOut("web", "app:1", 5, ""), configMap("c")), pushed
+		other.mu.Unlock()
+		after(time.Minute)
+		s := f.status(apart)
+		if s.Sources[0].State != "Held" || s.Sources[0].Revision != before || !strings.Contains(s.Sources[0].Error, "reads differently here") {
+			t.Errorf("%+v", s.Sources[0])
+		}
+		if s = f.status(f.nodes[1]); !slices.ContainsFunc(s.Notes, func(n fleet.Note) bool {
+			return n.About.Name == "n004" && strings.Contains(n.Text, "is held at revision")
+		}) {
+			t.Errorf("others do not hear of it: %v", s.Notes)
+		}
+	})
+}
+
+// TestBrokenFileInAFleet: what was last good of a broken file stays, whoever leads, also on nodes that came later.
+func TestBrokenFileInAFleet(t *testing.T) {
+	inFleet(t, 3, 1, func(t *testing.T, f *simulated) {
+		late := f.nodes[2]
+		late.kill()
+		late.clone.has = map[fleet.Revision]bool{}
+		f.origin.push(tree(spreadOut("web", "app:1", 2, ""), spreadOut("other", "app:1", 1, "")))
+		after(time.Minute)
+		f.origin.push(tree("kind: Deployment\napiVersion: apps/v1\nmetadata: {name: web\n", spreadOut("other", "app:2", 1, "")))
+		after(time.Minute)
+		late.start()
+		after(30 * time.Second)
+		for _, m := range f.nodes[:2] {
+			m.kill()
+		}
+		after(2 * time.Minute) // the late one leads now
+		f.nodes[0].start()
+		f.nodes[1].start()
+		after(2 * time.Minute)
+		if web, other := f.on("web"), f.on("other"); sum(web) != 2 || sum(other) != 1 {
+			t.Errorf("%v", f.running())
+		}
+	})
+}
+
+func sum(m map[fleet.NodeName]int) int {
+	n := 0
+	for _, x := range m {
+		n += x
+	}
+	return n
+}
+
+func configMap(value string) string {
+	return "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\ndata: {key: " + value + "}\n"
+}
+
+// TestDrain: a drained node's pods go elsewhere, and it gets none until somebody says so.
+func TestDrain(t *testing.T) {
+	inFleet(t, 3, 2, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(spreadOut("web", "app:1", 10, "")))
+		after(time.Minute)
+		drain := api.Wish{Intent: fleet.Intent{Object: fleet.ObjectID{Kind: fleet.KindNode, Name: "n001"}, Verb: fleet.DrainNode, Author: "ada"}}
+		if _, err := f.nodes[3].Intend(t.Context(), drain); err != nil {
+			t.Fatal(err)
+		}
+		after(time.Minute)
+		if got := f.on("web"); got["n001"] != 0 || sum(got) != 10 {
+			t.Errorf("%v", got)
+		}
+		f.origin.push(tree(spreadOut("web", "app:1", 15, "")))
+		after(time.Minute)
+		if got := f.on("web"); got["n001"] != 0 || sum(got) != 15 {
+			t.Errorf("%v", got)
+		}
+		drain.Verb = fleet.Uncordon
+		if _, err := f.nodes[0].Intend(t.Context(), drain); err != nil {
+			t.Fatal(err)
+		}
+		f.origin.push(tree(spreadOut("web", "app:1", 18, "")))
+		after(time.Minute)
+		if got := f.on("web"); got["n001"] != 3 || sum(got) != 18 {
+			t.Errorf("%v", got)
+		}
+		unknown := api.Wish{Intent: fleet.Intent{Object: fleet.ObjectID{Kind: fleet.KindNode, Name: "nobody"}, Verb: fleet.Cordon}}
+		if _, err := f.nodes[0].Intend(t.Context(), unknown); err == nil || !strings.Contains(err.Error(), "there is no node nobody") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// TestPodmanDies: a node whose Podman is dead gets no pods, and its pods are left: they run on.
+func TestPodmanDies(t *testing.T) {
+	inFleet(t, 3, 2, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(spreadOut("web", "app:1", 5, "")))
+		after(time.Minute)
+		f.nodes[4].machine.Down()
+		after(5 * time.Minute)
+		s := f.status(f.nodes[0])
+		if n := s.Fleet.Nodes[4]; n.State != "NotReady" || n.Pods != 1 || n.Why == "" {
+			t.Errorf("%+v", n)
+		}
+		f.origin.push(tree(spreadOut("web", "app:1", 9, "")))
+		after(time.Minute)
+		if got := f.on("web"); sum(got) != 8 || slices.Contains(slices.Collect(maps.Keys(got)), "n004") { // it cannot be looked at
+			t.Errorf("%v", got)
+		}
+		f.nodes[4].machine.Up()
+		after(time.Minute)
+		if got := f.on("web"); sum(got) != 9 || got["n004"] != 1 {
+			t.Errorf("%v", got)
+		}
+	})
+}
+
+// TestFleetTakesNothingByHand: what is not in Git is refused.
+func TestFleetTakesNothingByHand(t *testing.T) {
+	inFleet(t, 1, 1, func(t *testing.T, f *simulated) {
+		if err := f.nodes[0].Apply(t.Context(), set(t, "/srv/x", tree(pod("p", "app:1", "")))); err == nil || !strings.Contains(err.Error(), "belongs to a fleet") {
+			t.Errorf("%v", err)
+		}
+	})
+}

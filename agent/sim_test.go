@@ -1,0 +1,311 @@
+package agent_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"testing/synctest"
+	"time"
+
+	"github.com/skerry-dev/skerry/api"
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+var (
+	simSeeds = flag.Int("sim.seeds", 25, "how many fleets TestSim lives through")
+	simFirst = flag.Uint64("sim.seed", 1, "the seed of the first of them")
+	simLong  = flag.Int("sim.steps", 40, "how much befalls each")
+)
+
+// TestSim lives through what may befall a fleet, drawn by a seed: pushes good and bad, killed agents, power cuts, partitions, silent Git
+// servers, dead Podmans, killed containers, drains. All the while no name of a StatefulSet lives twice, no run of a CronJob is made
+// twice, and nothing that did not change is restarted; and when all is healed, the fleet is what was pushed last. A seed that fails
+// prints itself: go test ./agent -run TestSim -sim.seeds 1 -sim.seed N.
+func TestSim(t *testing.T) {
+	for i := range *simSeeds {
+		seed := *simFirst + uint64(i)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rng := rand.New(rand.NewPCG(seed, 0))
+				s := &sim{simulated: newFleet(t, 1+2*rng.IntN(2), rng.IntN(5)), rng: rng, began: time.Now(), on: map[fleet.NodeName]map[string]bool{}, mayDiffer: map[string]bool{},
+					containers: map[string]string{}, done: map[string]string{}}
+				defer s.end()
+				defer func() {
+					if t.Failed() {
+						t.Logf("seed %d:\n%s", seed, strings.Join(s.journal, "\n"))
+					}
+				}()
+				s.live()
+			})
+		})
+	}
+}
+
+// sim is one fleet and what befell it.
+type sim struct {
+	*simulated
+	rng     *rand.Rand
+	began   time.Time
+	journal []string
+	want    scene
+
+	on         map[fleet.NodeName]map[string]bool // UIDs of pods that were ever seen there: Podman may be dead when the power goes
+	mayDiffer  map[string]bool                    // UIDs of pods whose containers were killed, or whose machine was
+	containers map[string]string                  // by UID and name of the container: its ID when it was seen last
+	done       map[string]string                  // by run: the UID of the pod that did it
+}
+
+func (s *sim) note(format string, args ...any) {
+	s.journal = append(s.journal, fmt.Sprintf("%8s  %s", time.Since(s.began).Round(time.Second), fmt.Sprintf(format, args...)))
+}
+
+// scene is what is pushed.
+type scene struct {
+	web, api, db       int
+	webImage, apiImage string
+	cron, broken       bool
+	settings           string
+}
+
+func (c scene) files() fstest.MapFS {
+	list := []string{
+		spreadOut("web", c.webImage, c.web, ""), spreadOut("api", c.apiImage, c.api, "  progressDeadlineSeconds: 60\n"),
+		statefulSet("db", "app:1", c.db), configMap(c.settings),
+	}
+	if c.cron {
+		list = append(list, cronJob("*/2 * * * *", "job:1", ""))
+	}
+	files := tree(list...)
+	if c.broken {
+		files["f1.yaml"] = &fstest.MapFile{Data: []byte("kind: Deployment\nmetadata: {name: api\n")}
+	}
+	return files
+}
+
+func (s *sim) draw() scene {
+	images := []string{"app:1", "app:2", "app:2", "bad:1"}
+	return scene{
+		web: 1 + s.rng.IntN(8), api: s.rng.IntN(4), db: s.rng.IntN(5), webImage: images[s.rng.IntN(4)], apiImage: images[s.rng.IntN(4)],
+		cron: s.rng.IntN(2) == 0, broken: s.rng.IntN(5) == 0, settings: fmt.Sprint(s.rng.IntN(3)),
+	}
+}
+
+func (s *sim) push(c scene) {
+	s.want = c
+	s.note("push %s %+v", s.origin.push(c.files()).Short()[4:], c)
+}
+
+func (s *sim) live() {
+	s.all()
+	s.push(scene{web: 3, api: 2, db: 2, webImage: "app:1", apiImage: "app:1", cron: true, settings: "0"})
+	s.pass(30)
+	for range *simLong {
+		s.befall()
+		s.pass(1 + s.rng.IntN(40))
+		if s.t.Failed() {
+			return
+		}
+	}
+	s.heal()
+}
+
+// befall does one thing to the fleet.
+func (s *sim) befall() {
+	m := s.nodes[s.rng.IntN(len(s.nodes))]
+	name := m.node.Name
+	switch s.rng.IntN(16) {
+	case 0, 1, 2:
+		s.push(s.draw())
+	case 3:
+		s.note("kill the agent of %s", name)
+		m.kill()
+	case 4, 5:
+		s.note("start the agent of %s", name)
+		m.start()
+	case 6:
+		s.note("power cut at %s", name)
+		s.excuse(m)
+		m.powerCut()
+	case 7:
+		deaf, dumb := s.rng.IntN(2) == 0, s.rng.IntN(2) == 0
+		s.note("%s hears nothing: %t, is not heard: %t", name, deaf, dumb)
+		m.part(deaf, dumb)
+	case 8, 9:
+		s.note("%s is connected", name)
+		m.part(false, false)
+	case 10:
+		cut := s.rng.IntN(2) == 0
+		s.note("Git does not answer %s: %t", name, cut)
+		m.clone.mu.Lock()
+		m.clone.cut = cut
+		m.clone.mu.Unlock()
+	case 11:
+		if s.rng.IntN(2) == 0 {
+			s.note("Podman of %s dies", name)
+			m.machine.Down()
+		} else {
+			s.note("Podman of %s lives", name)
+			m.machine.Up()
+		}
+	case 12:
+		s.killContainer(m)
+	case 13, 14:
+		verb := []fleet.IntentVerb{fleet.Cordon, fleet.DrainNode, fleet.Uncordon, fleet.Uncordon}[s.rng.IntN(4)]
+		if m.stop == nil {
+			return
+		}
+		_, err := m.Intend(context.Background(), api.Wish{Intent: fleet.Intent{Object: fleet.ObjectID{Kind: fleet.KindNode, Name: string(s.nodes[s.rng.IntN(len(s.nodes))].node.Name)}, Verb: verb, Author: "ada"}})
+		s.note("at %s: %s (%v)", name, verb, err)
+	case 15:
+		s.note("restart the agent of %s", name)
+		if m.stop != nil {
+			m.stop()
+		}
+		m.start()
+	}
+}
+
+// excuse notes that containers of a machine may be others from now on.
+func (s *sim) excuse(m *member) {
+	for uid := range s.on[m.node.Name] {
+		s.mayDiffer[uid] = true
+	}
+}
+
+func (s *sim) look(m *member) []fleet.ObservedPod {
+	seen, err := m.machine.Look(context.Background())
+	if err != nil {
+		return nil
+	}
+	return seen.Pods
+}
+
+func (s *sim) killContainer(m *member) {
+	for _, p := range s.look(m) {
+		for _, c := range p.Containers {
+			if c.Lives() {
+				s.note("kill %s on %s", c.PodmanName, m.node.Name)
+				s.mayDiffer[p.UID] = true
+				_ = m.machine.Kill(c.PodmanName, 137) // it may have ended just now
+				return
+			}
+		}
+	}
+}
+
+// pass lets seconds pass, and looks at each of them.
+func (s *sim) pass(seconds int) {
+	for range seconds {
+		after(time.Second)
+		s.check()
+	}
+}
+
+// check holds the fleet to what it promises at all times.
+func (s *sim) check() {
+	names := map[string][]string{}
+	for _, m := range s.nodes {
+		for _, p := range s.look(m) {
+			if s.on[m.node.Name] == nil {
+				s.on[m.node.Name] = map[string]bool{}
+			}
+			s.on[m.node.Name][p.UID] = true
+			for _, c := range p.Containers {
+				where := p.Pod.Name + "@" + string(m.node.Name)
+				switch p.Owner.Kind {
+				case fleet.KindStatefulSet:
+					if c.Lives() {
+						names[p.Pod.Name] = append(names[p.Pod.Name], where)
+					}
+				case fleet.KindJob:
+					if c.Lives() {
+						names[p.Owner.Name] = append(names[p.Owner.Name], where)
+						if by := s.done[p.Owner.Name]; by != "" && by != p.UID {
+							s.fault("the run %s is made again by %s", p.Owner.Name, where)
+						}
+					}
+					if c.State == fleet.Exited && c.ExitCode == 0 {
+						s.done[p.Owner.Name] = p.UID
+					}
+				}
+				s.sameAs(p, c, where)
+			}
+		}
+	}
+	for name, where := range names {
+		if len(where) > 1 {
+			s.fault("%s lives more than once: %v", name, where)
+		}
+	}
+}
+
+// sameAs finds containers that were made anew without a cause.
+func (s *sim) sameAs(p fleet.ObservedPod, c fleet.ObservedContainer, where string) {
+	if !c.Lives() || strings.HasPrefix(c.Image, "bad:") {
+		return
+	}
+	key := p.UID + "/" + c.Name
+	if before, known := s.containers[key]; known && before != c.ID && !s.mayDiffer[p.UID] {
+		s.fault("container %s of %s was restarted without a cause", c.Name, where)
+	}
+	s.containers[key] = c.ID
+}
+
+func (s *sim) fault(format string, args ...any) {
+	s.t.Helper()
+	text := fmt.Sprintf(format, args...)
+	if line := "FAULT " + text; !slices.ContainsFunc(s.journal, func(l string) bool { return strings.HasSuffix(l, line) }) {
+		s.note("%s", line)
+		s.t.Error(text)
+	}
+}
+
+// heal mends everything, and expects the fleet to be what is pushed last.
+func (s *sim) heal() {
+	s.note("all is healed")
+	for _, m := range s.nodes {
+		m.part(false, false)
+		m.clone.mu.Lock()
+		m.clone.cut = false
+		m.clone.mu.Unlock()
+		m.machine.Up()
+		m.start()
+	}
+	s.pass(20)
+	for _, m := range s.nodes {
+		wish := api.Wish{Intent: fleet.Intent{Object: fleet.ObjectID{Kind: fleet.KindNode, Name: string(m.node.Name)}, Verb: fleet.Uncordon, Author: "ada"}}
+		if _, err := s.nodes[0].Intend(context.Background(), wish); err != nil {
+			s.fault("%v", err)
+		}
+	}
+	s.push(scene{web: 6, api: 2, db: 3, webImage: "app:2", apiImage: "app:1", settings: "9"})
+	s.pass(600)
+	want := map[string]int{"web": 6, "api": 2, "db": 3}
+	got := map[string]int{}
+	for _, line := range s.running() {
+		pod := strings.TrimPrefix(line, "default/")
+		for name := range want {
+			if strings.HasPrefix(pod, name+"-") {
+				got[name]++
+			}
+		}
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) || len(s.running()) != 11 {
+		s.fault("it does not come to rest as pushed: %v", s.running())
+	}
+	epoch := s.assignment().Epoch
+	for _, m := range s.nodes {
+		if status := s.status(m); !status.Settled || status.Sources[0].Revision != s.origin.newest {
+			s.fault("from %s: waiting %v, sources %+v", m.node.Name, status.Waiting, status.Sources)
+		}
+	}
+	s.pass(120)
+	if now := s.assignment().Epoch; now != epoch {
+		s.fault("nothing happens, and epoch %d becomes %d", epoch, now)
+	}
+}
