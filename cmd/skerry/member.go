@@ -90,7 +90,12 @@ func (m *membership) Backup(ctx context.Context, w io.Writer) error {
 // Charter is what the fleet goes by.
 func (m *membership) Charter(ctx context.Context, grant bool) (fleet.Charter, error) {
 	if grant {
-		if err := m.store.Grant(ctx, m.config.charter()); err != nil {
+		next := m.config.charter()
+		if now, err := m.store.Charter(ctx); err == nil && len(next.Sources) == 0 && len(now.Sources) > 0 {
+			return now, &api.Refusal{Text: fmt.Sprintf("the configuration of %s names no source, and the fleet has %d: they would be taken from all nodes",
+				m.identity.Name(), len(now.Sources))}
+		}
+		if err := m.store.Grant(ctx, next); err != nil {
 			return fleet.Charter{}, err
 		}
 	}

@@ -245,9 +245,11 @@ func (c config) charter() fleet.Charter {
 // run does what a member does beside looking after its pods, until ctx ends or the member cannot go on.
 func (m *membership) run(ctx context.Context, changed func()) error {
 	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	var loops sync.WaitGroup
-	defer loops.Wait()
+	defer func() { // in this order: a node that leaves ends them
+		cancel(nil)
+		loops.Wait()
+	}()
 	loops.Go(func() { m.renewer().Run(ctx) })
 	loops.Go(func() {
 		if err := m.serve(ctx); err != nil {

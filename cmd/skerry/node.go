@@ -267,9 +267,15 @@ func removable(ctx context.Context, client *api.Client, name fleet.NodeName, for
 	if status.Fleet == nil || force {
 		return nil
 	}
+	pods := 0
+	for _, p := range status.Pods {
+		if p.Node == name && p.Owner.Kind != fleet.KindDaemonSet { // draining leaves those where they are
+			pods++
+		}
+	}
 	for _, n := range status.Fleet.Nodes {
-		if n.Name == name && n.Why == "" && n.Pods > 0 {
-			return fmt.Errorf("node %s answers and has %d pods: drain it first (skerry drain %s), or say --force", name, n.Pods, name)
+		if n.Name == name && n.Why == "" && pods > 0 {
+			return fmt.Errorf("node %s answers and has %d pods: drain it first (skerry drain %s), or say --force", name, pods, name)
 		}
 	}
 	return nil

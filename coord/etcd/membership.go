@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -33,7 +34,7 @@ const asking = 3 * time.Second
 // AddLearner makes room for another member, which has no vote until it has caught up (PromoteLearners). It returns the
 // InitialCluster that the new member, with Existing, is to be started with. One that is expected already is no error.
 func (m *Member) AddLearner(ctx context.Context, name, peerURL string) (map[string]string, error) {
-	_, err := m.local.MemberAddAsLearner(ctx, []string{peerURL})
+	err := m.addLearner(ctx, peerURL)
 	if err != nil && !errors.Is(err, rpctypes.ErrPeerURLExist) && !errors.Is(err, rpctypes.ErrMemberExist) {
 		return nil, fmt.Errorf("add member %s: %w", name, err)
 	}
@@ -51,6 +52,45 @@ func (m *Member) AddLearner(ctx context.Context, name, peerURL string) (map[stri
 		}
 	}
 	return initial, nil
+}
+
+// catchUp is how long a member that comes waits for the one that came before it: etcd takes the next when that has its vote and has
+// been connected for five seconds.
+const catchUp = 25 * time.Second
+
+// addLearner tries until etcd takes one more.
+func (m *Member) addLearner(ctx context.Context, peerURL string) error {
+	ctx, cancel := context.WithTimeout(ctx, catchUp)
+	defer cancel()
+	t := time.NewTicker(500 * time.Millisecond)
+	defer t.Stop()
+	for {
+		_, err := m.local.MemberAddAsLearner(ctx, []string{peerURL})
+		why := ""
+		switch {
+		case errors.Is(err, rpctypes.ErrTooManyLearners):
+			why = m.learner() + " has not caught up yet: is its agent started?"
+		case errors.Is(err, rpctypes.ErrUnhealthy):
+			why = "not all servers answer one another"
+		default:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.New(why)
+		case <-t.C:
+		}
+	}
+}
+
+// learner is who has no vote yet.
+func (m *Member) learner() string {
+	for _, p := range m.server.Server.Cluster().Members() {
+		if p.IsLearner {
+			return cmp.Or(p.Name, strings.Join(p.PeerURLs, ", "))
+		}
+	}
+	return "the server that came before"
 }
 
 // PromoteLearners gives those their vote who have caught up, again and again until ctx ends. Any number of members may run it.

@@ -164,6 +164,16 @@ func (c *Checker) Report(t testing.TB) {
 	t.Logf("what happened:\n%s", timeline.String())
 }
 
+// Fewest is the smallest number of running containers (those that hold pods together left out) of pods whose names begin so
+// that there was since a moment. Unlike what a look at one host after the other shows, it is what there was at one time.
+func (c *Checker) Fewest(pods string, since time.Time) int {
+	c.read()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	slices.SortStableFunc(c.seen, func(a, b happening) int { return a.at.Compare(b.at) })
+	return fewest(c.seen, pods, since)
+}
+
 // read takes what the hosts have written since.
 func (c *Checker) read() {
 	c.mu.Lock()

@@ -2,6 +2,7 @@ package hosts
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -85,6 +86,34 @@ func judge(all []happening) []violation {
 		j.take(h)
 	}
 	return j.found
+}
+
+// fewest is the smallest number of containers of some pods that ran at one time since a moment.
+func fewest(all []happening, pods string, since time.Time) int {
+	running, least := map[string]string{}, -1 // hosts by container
+	for _, h := range all {
+		if least < 0 && h.at.After(since) {
+			least = len(running)
+		}
+		switch h.what {
+		case started:
+			if h.container != "" && strings.HasPrefix(h.pod.Pod.String(), pods) {
+				running[h.id] = h.host
+			}
+		case ended, removed:
+			delete(running, h.id)
+		case powerCut:
+			maps.DeleteFunc(running, func(_, host string) bool { return host == h.host })
+		case powerOn, cause, over:
+		}
+		if least >= 0 {
+			least = min(least, len(running))
+		}
+	}
+	if least < 0 {
+		return len(running)
+	}
+	return least
 }
 
 // judgement is what is to be known of the past for judging what comes next.

@@ -130,3 +130,28 @@ func TestJudge(t *testing.T) {
 		})
 	}
 }
+
+func TestFewest(t *testing.T) {
+	one, two := on("a", "u1", rep1, "main"), on("b", "u2", rep2, "main")
+	for _, c := range []struct {
+		name  string
+		scene scene
+		since int64
+		want  int
+	}{
+		{"nothing", nil, 0, 0},
+		{"nothing since", scene{one, two}, 5, 2},
+		{"one after the other", scene{one, two, off(one, 0), one}, 1, 1},
+		{"sandboxes and others", scene{one, on("a", "u1", rep1, ""), on("a", "u3", db0, "main")}, 1, 1},
+		{"before it began", scene{one, off(one, 0), one, two}, 2, 1},
+		{"its power went", scene{one, two, noPower("b")}, 1, 1},
+		{"removed", scene{one, two, gone(one), gone(two)}, 1, 0},
+	} {
+		for i := range c.scene {
+			c.scene[i].at = time.Unix(int64(i), 0)
+		}
+		if got := fewest(c.scene, "default/web-", time.Unix(c.since, 0)); got != c.want {
+			t.Errorf("%s: %d, want %d", c.name, got, c.want)
+		}
+	}
+}

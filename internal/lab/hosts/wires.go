@@ -81,6 +81,21 @@ func onThread(do func() error) error {
 	return <-done
 }
 
+// inSpace calls do in the network namespace whose file that is.
+func inSpace(space string, do func() error) error {
+	return onThread(func() error {
+		file, err := os.Open(space)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if err := setSpace(file); err != nil {
+			return err
+		}
+		return do()
+	})
+}
+
 // setSpace has the thread use another network namespace.
 func setSpace(space *os.File) error { return unix.Setns(int(space.Fd()), unix.CLONE_NEWNET) }
 
@@ -185,6 +200,20 @@ func (s *Site) HealAll() {
 	s.edit("flush set bridge cuts both\nflush set bridge cuts one\n")
 }
 
+// Listen opens a port as a process of the host would, for a server that the test itself is. The host's power has no hold on it.
+func (h *Host) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	space, err := h.path("/proc/1/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	var listener net.Listener
+	err = inSpace(space, func() error {
+		listener, err = new(net.ListenConfig).Listen(ctx, network, address)
+		return err
+	})
+	return listener, err
+}
+
 // Dial connects as a process of the host would, whatever it says about the network. It fits http.Transport's DialContext.
 func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	space, err := h.path("/proc/1/ns/net")
@@ -192,15 +221,7 @@ func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, err
 		return nil, err
 	}
 	var conn net.Conn
-	err = onThread(func() error {
-		file, err := os.Open(space)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		if err := setSpace(file); err != nil {
-			return err
-		}
+	err = inSpace(space, func() error {
 		// One address: for more, the dialer would use other threads.
 		conn, err = new(net.Dialer).DialContext(ctx, network, address)
 		return err
