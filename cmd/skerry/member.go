@@ -40,7 +40,7 @@ func (m *membership) noServer(what string) error {
 
 // Remove takes a node out of the fleet, its vote first.
 func (m *membership) Remove(ctx context.Context, name fleet.NodeName) error {
-	if m.member == nil {
+	if !m.Votes() {
 		return m.noServer("nodes are removed on servers")
 	}
 	nodes, err := m.store.Nodes(ctx)
@@ -51,7 +51,7 @@ func (m *membership) Remove(ctx context.Context, name fleet.NodeName) error {
 	if at < 0 {
 		return &api.Refusal{Text: fmt.Sprintf("the fleet has no node %s", name)}
 	}
-	if nodes[at].Voter {
+	if nodes[at].Voter && m.member != nil {
 		peers, err := m.member.Members(ctx)
 		if err != nil {
 			return err
@@ -68,7 +68,7 @@ func (m *membership) Remove(ctx context.Context, name fleet.NodeName) error {
 
 // Leave takes this node out. Its certificate is worth nothing from then on; what it knew of the fleet is removed when the agent ends.
 func (m *membership) Leave(ctx context.Context) error {
-	if m.member != nil {
+	if m.Votes() {
 		if err := m.Remove(ctx, m.identity.Name()); err != nil {
 			return err
 		}
@@ -81,7 +81,10 @@ func (m *membership) Leave(ctx context.Context) error {
 
 // Backup writes a snapshot.
 func (m *membership) Backup(ctx context.Context, w io.Writer) error {
-	if m.member == nil {
+	switch {
+	case m.config.Fleet.external():
+		return &api.Refusal{Text: "the fleet's memory is an etcd that somebody else runs: back it up as they do (etcdctl snapshot save)"}
+	case m.member == nil:
 		return m.noServer("backups are taken on servers")
 	}
 	return m.member.Snapshot(ctx, w)

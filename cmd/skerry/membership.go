@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
 
 	"github.com/skerry-dev/skerry/agent"
 	"github.com/skerry-dev/skerry/api/join"
@@ -82,7 +85,7 @@ func (c config) openMembership(ctx context.Context, log *slog.Logger) (*membersh
 	case c.Fleet.Role != "" && c.Fleet.Role != m.Role:
 		return nil, fmt.Errorf("fleet.role is %s in the configuration, and this node joined as %s", c.Fleet.Role, m.Role)
 	}
-	if m.Votes() {
+	if m.embeds() {
 		root, certificate, key := identity.Paths()
 		m.member, err = etcd.StartMember(ctx, etcd.MemberConfig{
 			Name: c.Node.Name, Dir: filepath.Join(c.Node.DataDir, "etcd"), PeerURL: m.PeerURL, ClientURL: m.ClientURL,
@@ -92,8 +95,12 @@ func (c config) openMembership(ctx context.Context, log *slog.Logger) (*membersh
 			return nil, err
 		}
 	}
+	secure, err := m.etcdTLS()
+	if err != nil {
+		return nil, errors.Join(err, m.stopMember())
+	}
 	m.store, err = etcd.Open(ctx, etcd.Config{
-		Endpoints: m.endpoints(), TLS: identity.AnyServerTLS(), Node: identity.Name(), TTL: sessionTTL,
+		Endpoints: m.endpoints(), TLS: secure, Node: identity.Name(), TTL: sessionTTL,
 		Cache: filepath.Join(c.Node.DataDir, "fleet.json"), Log: log,
 	})
 	if err != nil {
@@ -101,6 +108,25 @@ func (c config) openMembership(ctx context.Context, log *slog.Logger) (*membersh
 	}
 	m.peers = join.NewClient(identity)
 	return m, nil
+}
+
+// embeds reports whether this node keeps a copy of the fleet's memory itself.
+func (m *membership) embeds() bool { return m.Votes() && !m.config.Fleet.external() }
+
+// etcdTLS is for connections to the fleet's memory.
+func (m *membership) etcdTLS() (*tls.Config, error) {
+	e := m.config.Fleet.Etcd
+	switch {
+	case !m.config.Fleet.external():
+		return m.identity.AnyServerTLS(), nil
+	case e.CAFile == "" && e.CertFile == "":
+		return nil, nil //nolint:nilnil // it is etcd's own default
+	}
+	secure, err := transport.TLSInfo{TrustedCAFile: e.CAFile, CertFile: e.CertFile, KeyFile: e.KeyFile}.ClientConfig()
+	if err != nil {
+		return nil, fmt.Errorf("fleet.etcd: %w", err)
+	}
+	return secure, nil
 }
 
 // endpoints are where etcd answers: on this very node first.
@@ -112,6 +138,9 @@ func (m *membership) endpoints() []string {
 
 // near is endpoints, under the lock.
 func (m *membership) near() []string {
+	if m.config.Fleet.external() {
+		return m.config.Fleet.Etcd.Endpoints
+	}
 	list := slices.Clone(m.Endpoints)
 	if m.ClientURL != "" {
 		list = append([]string{m.ClientURL}, slices.DeleteFunc(list, func(e string) bool { return e == m.ClientURL })...)
@@ -151,7 +180,7 @@ func (m *membership) part() *agent.Fleet {
 
 // node is this machine, as the fleet knows it.
 func (m *membership) node(n fleet.Node) fleet.Node {
-	n.Fleet, n.Voter, n.Version = m.Listen, m.Votes(), version
+	n.Fleet, n.Voter, n.Version = m.Listen, m.embeds(), version
 	return n
 }
 
@@ -411,7 +440,7 @@ func (m *membership) remember(ctx context.Context) {
 		}
 		next.Servers, next.Endpoints = append(next.Servers, n.Fleet), append(next.Endpoints, endpoint)
 	}
-	if len(next.Servers) == 0 || slices.Equal(next.Servers, m.Servers) && slices.Equal(next.Endpoints, m.Endpoints) {
+	if m.config.Fleet.external() || len(next.Servers) == 0 || slices.Equal(next.Servers, m.Servers) && slices.Equal(next.Endpoints, m.Endpoints) {
 		return
 	}
 	if err := next.Save(m.config.fleetDir()); err != nil {
@@ -453,6 +482,9 @@ func (m *membership) serve(ctx context.Context) error {
 		cfg.Door = &join.Door{
 			Roll: m.store, Tokens: m.store, Endpoints: m.endpoints,
 			AddMember: func(ctx context.Context, name fleet.NodeName, peerURL string) (map[string]string, error) {
+				if m.member == nil { // somebody else's etcd needs no room for it
+					return map[string]string{}, nil
+				}
 				return m.member.AddLearner(ctx, string(name), peerURL)
 			},
 		}
