@@ -341,3 +341,20 @@ func TestDiffOfAFleet(t *testing.T) {
 		}
 	})
 }
+
+// TestImagesThatAreThere: a pod goes where its image is already, all else being equal.
+func TestImagesThatAreThere(t *testing.T) {
+	inFleet(t, 3, 2, func(t *testing.T, f *simulated) {
+		f.nodes[3].machine.AddImage("large:1")
+		for _, m := range f.nodes {
+			m.machine.Publish("large:1", time.Minute)
+		}
+		f.origin.push(tree(spreadOut("other", "large:1", 0, "")))
+		after(time.Minute)
+		f.origin.push(tree(spreadOut("web", "large:1", 1, "")))
+		after(time.Minute)
+		if got := f.on("web"); got["n003"] != 1 {
+			t.Errorf("%v", got)
+		}
+	})
+}

@@ -54,7 +54,7 @@ type NodeReport struct {
 	Claims []ObservedClaim
 	// Trouble is why the node cannot look after its pods just now; empty when it can. They run on.
 	Trouble string `json:",omitempty"`
-	// Images are names of those that are there already, in order.
+	// Images are the whole names of those that are there already, of what the fleet wants, in order.
 	Images []string `json:",omitempty"`
 	// Pending is how many pods something is being done about, or about to be.
 	Pending int
