@@ -16,8 +16,8 @@ import (
 // watched is a Deployment whose pods are asked whether they live, all of whose replicas but one have to be there.
 func watched(name, image string, replicas int) string {
 	return strings.Replace(deployment(name, replicas, image, `        args: [serve]
-        livenessProbe: {exec: {command: [touch, /tmp/asked]}, periodSeconds: 1}
-        readinessProbe: {exec: {command: [touch, /tmp/asked]}, periodSeconds: 1}
+        livenessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, timeoutSeconds: 5}
+        readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, timeoutSeconds: 5}
   strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 1}}
 `), "        command: [sleep]\n", "", 1)
 }
@@ -109,7 +109,8 @@ func TestFleetKills(t *testing.T) {
 	})
 	t.Run("Podman's service, in the middle of a rollout", func(t *testing.T) {
 		began := time.Now()
-		revision := q.push(map[string]string{"web.yaml": watched("web", lab.TestImage+":1", 8)})
+		another := strings.Replace(watched("web", lab.TestImage+":2", 8), "PeriodSeconds: 5", "PeriodSeconds: 4", 1)
+		revision := q.push(map[string]string{"web.yaml": another})
 		h := q.nodes[3]
 		q.until(h, "it rolls", func(s api.Status) bool { return s.Sources[0].Revision == revision })
 		h.StopPodman()
