@@ -16,8 +16,8 @@ import (
 // watched is a Deployment whose pods are asked whether they live, all of whose replicas but one have to be there.
 func watched(name, image string, replicas int) string {
 	return strings.Replace(deployment(name, replicas, image, `        args: [serve]
-        livenessProbe: {exec: {command: [touch, /tmp/asked]}, periodSeconds: 1}
-        readinessProbe: {exec: {command: [touch, /tmp/asked]}, periodSeconds: 1}
+        livenessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, timeoutSeconds: 5}
+        readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, timeoutSeconds: 5}
   strategy: {rollingUpdate: {maxSurge: 1, maxUnavailable: 1}}
 `), "        command: [sleep]\n", "", 1)
 }
@@ -109,7 +109,8 @@ func TestFleetKills(t *testing.T) {
 	})
 	t.Run("Podman's service, in the middle of a rollout", func(t *testing.T) {
 		began := time.Now()
-		revision := q.push(map[string]string{"web.yaml": watched("web", lab.TestImage+":1", 8)})
+		another := strings.Replace(watched("web", lab.TestImage+":2", 8), "PeriodSeconds: 5", "PeriodSeconds: 4", 1)
+		revision := q.push(map[string]string{"web.yaml": another})
 		h := q.nodes[3]
 		q.until(h, "it rolls", func(s api.Status) bool { return s.Sources[0].Revision == revision })
 		h.StopPodman()
@@ -124,7 +125,7 @@ func TestFleetKills(t *testing.T) {
 	q.linear()
 }
 
-// TestFleetPowerCuts cuts the power of one, of the leader and of two servers.
+// TestFleetPowerCuts cuts the power of one, of the leader and of two servers, and the cable of one.
 func TestFleetPowerCuts(t *testing.T) {
 	q := newFleet(t, 5, soon)
 	a, d := q.nodes[0], q.nodes[3]
@@ -179,6 +180,27 @@ func TestFleetPowerCuts(t *testing.T) {
 	t.Run("an agent", func(t *testing.T) { lose(t, d) })
 	t.Run("the leader", func(t *testing.T) {
 		lose(t, q.leader(d))
+	})
+	t.Run("an agent that is cut off and goes on", func(t *testing.T) {
+		keeps, mine := podOn(places(q.status(a), "db-"), d), q.ran("", d)
+		if podOn(places(q.status(a), "web-"), d) == "" {
+			t.Fatalf("on d there is no pod of web: %v", places(q.status(a), ""))
+		}
+		settled := q.check.Cause("default/web-", "d is cut off, and has what is too much when it is back")
+		q.site.Partition([]*hosts.Host{d}, append(q.but(d), q.forge))
+		q.until(a, "pods are replaced", func(s api.Status) bool { return spread(places(s, "web-"))["d"] == 0 && workloadReady(s, "web") == 6 })
+		if diff := cmp.Diff(mine, q.ran("", d)); diff != "" {
+			t.Errorf("what runs on d was touched:\n%s", diff)
+		}
+		q.site.HealAll()
+		q.settled(head, q.nodes...)
+		settled()
+		if got := q.ran("", q.nodes...); len(got) != 6+5+5 {
+			t.Errorf("there run %d: %v", len(got), got)
+		}
+		if name := "d default_" + keeps + "_main"; q.ran("db-", d)[name] != mine[name] {
+			t.Errorf("%s was touched", name)
+		}
 	})
 	t.Run("two servers", func(t *testing.T) {
 		b, c := q.nodes[1], q.nodes[2]

@@ -372,8 +372,11 @@ type decision struct {
 // linear fails the test when two have decided on one epoch, or somebody on what was over.
 func (q *squad) linear() {
 	q.t.Helper()
-	last := decision{}
-	for _, d := range q.decisions() {
+	last, all := decision{}, q.decisions()
+	if len(all) == 0 {
+		q.t.Error("nobody says that anything was decided")
+	}
+	for _, d := range all {
 		if d.Epoch <= last.Epoch {
 			q.t.Errorf("%s decided on epoch %d at %s after %s had decided on %d at %s", d.host, d.Epoch, d.Time, last.host, last.Epoch, last.Time)
 		}
