@@ -38,12 +38,12 @@ func (a *Agent) reads() bool { return a.Fleet == nil || a.leading.Load() }
 func (a *Agent) register(ctx context.Context) error {
 	for {
 		err := a.Fleet.Roll.Register(ctx, a.Config.Node)
-		if err == nil || ctx.Err() != nil {
+		switch {
+		case err == nil, ctx.Err() != nil:
 			return nil
-		}
-		if errors.Is(err, coord.ErrUnknown) {
+		case errors.Is(err, coord.ErrUnknown):
 			a.Log.Error("this node was removed from its fleet: what runs here is left alone; skerry node leave forgets the fleet", "err", err)
-			return nil
+			return nil //nolint:nilerr // the rest of the agent goes on
 		}
 		a.Log.Warn("the fleet cannot be told who this node is", "err", err)
 		select {

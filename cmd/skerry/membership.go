@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -12,14 +13,13 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
 	"sync"
 	"time"
-
-	"go.etcd.io/etcd/client/pkg/v3/transport"
 
 	"github.com/skerry-dev/skerry/agent"
 	"github.com/skerry-dev/skerry/api/join"
@@ -122,9 +122,26 @@ func (m *membership) etcdTLS() (*tls.Config, error) {
 	case e.CAFile == "" && e.CertFile == "":
 		return nil, nil //nolint:nilnil // it is etcd's own default
 	}
-	secure, err := transport.TLSInfo{TrustedCAFile: e.CAFile, CertFile: e.CertFile, KeyFile: e.KeyFile}.ClientConfig()
-	if err != nil {
-		return nil, fmt.Errorf("fleet.etcd: %w", err)
+	secure := &tls.Config{MinVersion: tls.VersionTLS12}
+	if e.CAFile != "" {
+		raw, err := os.ReadFile(e.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("fleet.etcd.caFile: %w", err)
+		}
+		secure.RootCAs = x509.NewCertPool()
+		if !secure.RootCAs.AppendCertsFromPEM(raw) {
+			return nil, fmt.Errorf("fleet.etcd.caFile: there is no certificate in %s", e.CAFile)
+		}
+	}
+	if e.CertFile != "" {
+		own := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { // read at each handshake: it may be renewed
+			c, err := tls.LoadX509KeyPair(e.CertFile, e.KeyFile)
+			return &c, err
+		}
+		if _, err := own(nil); err != nil {
+			return nil, fmt.Errorf("fleet.etcd: %w", err)
+		}
+		secure.GetClientCertificate = own
 	}
 	return secure, nil
 }
@@ -279,7 +296,7 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 		cancel(nil)
 		loops.Wait()
 	}()
-	loops.Go(func() { m.renewer().Run(ctx) })
+	loops.Go(func() { m.renewer(ctx).Run(ctx) })
 	loops.Go(func() {
 		if err := m.serve(ctx); err != nil {
 			cancel(err)
@@ -329,8 +346,8 @@ func (m *membership) tidy(ctx context.Context) {
 	}
 }
 
-func (m *membership) renewer() *join.Renewer {
-	sign := join.AskServers(m.peers, func() []string { return m.servers(context.Background()) })
+func (m *membership) renewer(ctx context.Context) *join.Renewer {
+	sign := join.AskServers(m.peers, func() []string { return m.servers(ctx) })
 	if m.identity.Server() {
 		sign = join.SignOwn(m.identity, func() []netip.Addr { return m.addresses() })
 	}
