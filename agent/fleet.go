@@ -36,14 +36,14 @@ func (a *Agent) reads() bool { return a.Fleet == nil || a.leading.Load() }
 
 // register says who this node is, until somebody has heard it.
 func (a *Agent) register(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		err := a.Fleet.Roll.Register(ctx, a.Config.Node)
-		switch {
-		case err == nil, ctx.Err() != nil:
+		if err == nil {
 			return nil
-		case errors.Is(err, coord.ErrUnknown):
+		}
+		if errors.Is(err, coord.ErrUnknown) {
 			a.Log.Error("this node was removed from its fleet: what runs here is left alone; skerry node leave forgets the fleet", "err", err)
-			return nil //nolint:nilerr // the rest of the agent goes on
+			break // the rest of the agent goes on
 		}
 		a.Log.Warn("the fleet cannot be told who this node is", "err", err)
 		select {
@@ -51,6 +51,7 @@ func (a *Agent) register(ctx context.Context) error {
 		case <-time.After(blindLook):
 		}
 	}
+	return nil
 }
 
 // nodes are the machines of the fleet, those down of which nothing is heard. Heard are those that have ever been.
