@@ -142,6 +142,9 @@ func (a *Agent) align(ctx context.Context, s Source) error {
 		return nil
 	}
 	next, err := a.follows(ctx, s, want, before)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err() // the agent ends, which says nothing about the commit
+	}
 	if err != nil {
 		next = before
 		next.misread = err.Error()
