@@ -75,15 +75,15 @@ type Agent struct {
 	leading   atomic.Bool               // this process decides
 	lacked    lacked                    // commits that templates have to be read from
 
-	// leadBell: sources or reports changed. nodeBell: the assignment did. hostBell: the machine did.
-	leadBell, nodeBell, hostBell bell
-	changed                      broadcast
-	leadNotes                    atomic.Pointer[[]fleet.Note]
-	podman                       atomic.Pointer[string] // "" when it answers
-	looked                       chan struct{}          // closed after the first pass
-	watching                     atomic.Bool
-	pulls                        apply.Pulls
-	working                      sync.Map // UIDs of pods with a chain under way, for listen
+	// storeBell: something in the store changed. leadBell: sources or reports did. nodeBell: the assignment did. hostBell: the machine did.
+	storeBell, leadBell, nodeBell, hostBell bell
+	changed                                 broadcast
+	leadNotes                               atomic.Pointer[[]fleet.Note]
+	podman                                  atomic.Pointer[string] // "" when it answers
+	looked                                  chan struct{}          // closed after the first pass
+	watching                                atomic.Bool
+	pulls                                   apply.Pulls
+	working                                 sync.Map // UIDs of pods with a chain under way, for listen
 	// keeping is held while templates are written and what needs them is made desired, and while templates that
 	// nothing needs are removed.
 	keeping sync.Mutex
@@ -96,7 +96,7 @@ func New(cfg Config) (*Agent, error) {
 		Config: cfg, templates: newTemplates(cfg.DataDir), syncs: map[fleet.SourceName]chan chan Fetch{},
 		peeks:    map[fleet.SourceName]chan chan peeked{},
 		rollback: map[fleet.SourceName]bool{}, aligns: map[fleet.SourceName]chan chan error{}, agreed: map[fleet.SourceName]bell{},
-		leadBell: newBell(), nodeBell: newBell(), hostBell: newBell(),
+		storeBell: newBell(), leadBell: newBell(), nodeBell: newBell(), hostBell: newBell(),
 	}
 	a.held, a.looked = newHoldings(), make(chan struct{})
 	down := "not asked yet"
@@ -150,21 +150,41 @@ func (a *Agent) Run(ctx context.Context) error {
 		run(a.node)
 		run(a.listen)
 	}
-	run(func(ctx context.Context) error {
-		return a.Store.Watch(ctx, func() {
-			a.leadBell.ring()
-			a.nodeBell.ring()
-			for _, agreed := range a.agreed {
-				agreed.ring()
-			}
-			a.changed.ring()
-		})
-	})
+	run(func(ctx context.Context) error { return a.Store.Watch(ctx, a.storeBell.ring) })
+	run(a.heed)
 	loops.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
 	return nil
+}
+
+// heed passes on what the store tells. What other nodes report is for whoever leads alone: with many nodes there is always something.
+func (a *Agent) heed(ctx context.Context) error {
+	var epoch uint64
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-a.storeBell:
+		}
+		a.leadBell.ring()
+		a.changed.ring()
+		assignment, err := a.Store.Load(ctx)
+		if err != nil {
+			continue
+		}
+		decided := assignment.Epoch != epoch
+		epoch = assignment.Epoch
+		if decided {
+			a.nodeBell.ring()
+		}
+		if decided || a.Fleet != nil && a.leading.Load() {
+			for _, agreed := range a.agreed {
+				agreed.ring()
+			}
+		}
+	}
 }
 
 // bell makes a loop look again. It carries no truth; ringing twice is ringing once.

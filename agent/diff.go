@@ -38,6 +38,7 @@ func (a *Agent) Diff(ctx context.Context, set *api.Set) (api.Diff, error) {
 	before := in.Desired
 	foresight := reconcile.Foresee(reconcile.ForesightInput{
 		Desired: after, Previous: in.Previous, Nodes: in.Nodes, Hosts: map[fleet.NodeName]fleet.Host{a.Config.Node.Name: seen},
+		Reports: in.Reports, Before: &before,
 		Templates: a.templatesWith(in.Previous, before, after), Intents: in.Intents, Now: in.Now,
 	})
 	out.Objects = objectDiffs(before, after)

@@ -36,14 +36,14 @@ func (a *Agent) reads() bool { return a.Fleet == nil || a.leading.Load() }
 
 // register says who this node is, until somebody has heard it.
 func (a *Agent) register(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		err := a.Fleet.Roll.Register(ctx, a.Config.Node)
-		if err == nil || ctx.Err() != nil {
+		if err == nil {
 			return nil
 		}
 		if errors.Is(err, coord.ErrUnknown) {
 			a.Log.Error("this node was removed from its fleet: what runs here is left alone; skerry node leave forgets the fleet", "err", err)
-			return nil
+			break // the rest of the agent goes on
 		}
 		a.Log.Warn("the fleet cannot be told who this node is", "err", err)
 		select {
@@ -51,6 +51,7 @@ func (a *Agent) register(ctx context.Context) error {
 		case <-time.After(blindLook):
 		}
 	}
+	return nil
 }
 
 // nodes are the machines of the fleet, those down of which nothing is heard. Heard are those that have ever been.
@@ -141,6 +142,9 @@ func (a *Agent) align(ctx context.Context, s Source) error {
 		return nil
 	}
 	next, err := a.follows(ctx, s, want, before)
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err() // the agent ends, which says nothing about the commit
+	}
 	if err != nil {
 		next = before
 		next.misread = err.Error()
@@ -240,4 +244,40 @@ func (l *lacked) take(source fleet.SourceName) []fleet.Revision {
 	list := l.all[source]
 	delete(l.all, source)
 	return list
+}
+
+// othersSaw reports whether another node has seen a revision of a source that is not among those known, and adds it to them.
+func (a *Agent) othersSaw(ctx context.Context, source fleet.SourceName, known map[fleet.Revision]bool) bool {
+	reports, err := a.Store.Reports(ctx)
+	if err != nil {
+		return false
+	}
+	news := false
+	for i := range reports {
+		if seen := reports[i].Seen[source]; seen != "" && !known[seen] {
+			known[seen], news = true, true
+		}
+	}
+	return news
+}
+
+// leaderPatience is how long a sync on a node that follows waits for the leader to take over what was fetched.
+const leaderPatience = 15 * time.Second
+
+// awaitLeader returns when the fleet goes by what was fetched here, or has not come to it in time.
+func (a *Agent) awaitLeader(ctx context.Context, fetched Fetch) {
+	ctx, cancel := context.WithTimeout(ctx, leaderPatience)
+	defer cancel()
+	for {
+		changed := a.Changed()
+		h, _ := a.held.get(fetched.Source)
+		if h.revision == fetched.Revision {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
 }

@@ -286,3 +286,75 @@ func TestFleetTakesNothingByHand(t *testing.T) {
 		}
 	})
 }
+
+// TestSyncAnywhere: a sync on any node has the leader look, and ends when the fleet goes by what it found.
+func TestSyncAnywhere(t *testing.T) {
+	inFleet(t, 3, 1, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(spreadOut("web", "app:1", 2, "")))
+		after(time.Minute)
+		for _, m := range f.nodes {
+			pushed := f.origin.push(tree(spreadOut("web", "app:1", 2, ""), configMap(string(m.node.Name))))
+			began := time.Now()
+			fetched, err := m.Sync(t.Context(), "")
+			if err != nil || len(fetched) != 1 || fetched[0].Revision != pushed || fetched[0].Error != "" {
+				t.Fatalf("%s: %v, %v", m.node.Name, fetched, err)
+			}
+			if took := time.Since(began); took > 2*time.Second {
+				t.Errorf("%s: it took %s", m.node.Name, took)
+			}
+			after(100 * time.Millisecond) // the leader itself says so before it has decided
+			if now := f.assignment().Revisions["home"]; now != pushed {
+				t.Errorf("%s: the fleet goes by %s", m.node.Name, now)
+			}
+		}
+	})
+}
+
+// TestDiffOfAFleet: any node says what a push would change on every node, and nothing when nothing would.
+func TestDiffOfAFleet(t *testing.T) {
+	inFleet(t, 3, 2, func(t *testing.T, f *simulated) {
+		mounting := strings.Replace(spreadOut("web", "app:1", 5, ""), "      containers:", "      volumes: [{name: s, configMap: {name: settings}}]\n      containers:", 1)
+		mounting = strings.Replace(mounting, "imagePullPolicy: IfNotPresent", "imagePullPolicy: IfNotPresent, volumeMounts: [{name: s, mountPath: /s}]", 1)
+		f.origin.push(tree(mounting, configMap("a"), statefulSet("db", "app:1", 2)))
+		after(2 * time.Minute)
+		for _, m := range f.nodes {
+			if d, err := m.Diff(t.Context(), nil); err != nil || !d.Empty() || !d.Settled {
+				t.Fatalf("from %s: %+v, %v", m.node.Name, d, err)
+			}
+		}
+		f.origin.push(tree(strings.Replace(mounting, "app:1", "app:2", 1), configMap("a"), statefulSet("db", "app:1", 2)))
+		d, err := f.nodes[3].Diff(t.Context(), nil)
+		if err != nil || len(d.Objects) != 1 || !d.Settled {
+			t.Fatalf("%+v, %v", d, err)
+		}
+		starts := map[fleet.NodeName]int{}
+		for _, s := range d.Steps {
+			if strings.HasPrefix(s.Pod.Name, "db-") {
+				t.Errorf("what did not change is touched: %+v", s)
+			}
+			if s.Verb == string(fleet.Start) {
+				starts[s.Node]++
+			}
+		}
+		if sum(starts) != 5 || len(starts) < 4 {
+			t.Errorf("starts by node: %v", starts)
+		}
+	})
+}
+
+// TestImagesThatAreThere: a pod goes where its image is already, all else being equal.
+func TestImagesThatAreThere(t *testing.T) {
+	inFleet(t, 3, 2, func(t *testing.T, f *simulated) {
+		f.nodes[3].machine.AddImage("large:1")
+		for _, m := range f.nodes {
+			m.machine.Publish("large:1", time.Minute)
+		}
+		f.origin.push(tree(spreadOut("other", "large:1", 0, "")))
+		after(time.Minute)
+		f.origin.push(tree(spreadOut("web", "large:1", 1, "")))
+		after(time.Minute)
+		if got := f.on("web"); got["n003"] != 1 {
+			t.Errorf("%v", got)
+		}
+	})
+}

@@ -30,10 +30,11 @@ type holding struct {
 	notes     []fleet.Note
 	asked     []fleet.Note // on objects that are kept because they ask for it, and that the source has no more
 	faults    []manifest.Fault
-	checked   time.Time // the last look that succeeded
-	err       error     // of the last look
-	failures  int       // looks in a row that failed
-	misread   string    // why it is not what the leader decided on; empty when it is
+	checked   time.Time      // the last look that succeeded
+	seen      fleet.Revision // what that look found; the revision of its own, but on nodes that follow the leader
+	err       error          // of the last look
+	failures  int            // looks in a row that failed
+	misread   string         // why it is not what the leader decided on; empty when it is
 }
 
 // heldBack is an object that is known to exist and whose content is not to be had.

@@ -20,7 +20,7 @@ func (a *Agent) lead(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		err = a.takeLead(lease.Context())
+		err = a.takeLead(lease.Context()) //nolint:contextcheck // the lease's context is the one that counts
 		if err == nil {
 			a.Log.Info("leads")
 			err = a.decide(lease) //nolint:contextcheck // the lease's context is the one that counts

@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -33,7 +32,7 @@ func TestWhatKeepsPodsInTheRotation(t *testing.T) {
 	}
 	defer taken.Close()
 	number := netip.MustParseAddrPort(taken.Addr().String()).Port()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	port := fleet.HostNet{Fronts: []fleet.Front{{Protocol: corev1.ProtocolTCP, Number: number}}}
 	asked := fleet.HostNet{Checks: []fleet.HealthCheck{{Number: number}}}
 	sockets := proxy.New(log)

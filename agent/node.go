@@ -53,6 +53,8 @@ type worker struct {
 	attempts map[string]pod.Tries  // by UID
 	rendered map[fleet.Hash]uint64 // templates that were looked for in their commits in vain, and in which epoch
 	report   fleet.NodeReport
+	images   []string  // that were there when they were listed last, of those that the fleet wants
+	listed   time.Time // when; zero: something was pulled since
 
 	seen   fleet.Host // the machine at the last look
 	seenAt time.Time
@@ -217,6 +219,7 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	w.Metrics.passed("plan", took)
 	w.Log.Debug("pass", "epoch", in.Assignment.Epoch, "chains", len(plan.Chains), "busy", len(w.busy), "took", took.Round(time.Millisecond))
 	w.Metrics.pods(plan.Report)
+	w.listImages(ctx, in.Desired)
 	w.follows(&plan.Report, in.Assignment)
 	if err := w.say(ctx, plan.Report); err != nil {
 		return began.Add(fullLook), err
@@ -371,6 +374,9 @@ func (w *worker) took(o apply.Outcome) {
 		}
 		switch {
 		case done.Err == nil:
+			if s.Verb == fleet.Pull {
+				w.listed = time.Time{}
+			}
 			w.Log.Info("step", "step", string(s.Verb), "pod", s.Pod.String(), "container", s.Container, "why", s.Why,
 				"took", done.Took.Round(time.Millisecond))
 			tries = tries.Worked(s, time.Now())
@@ -434,16 +440,42 @@ func (w *worker) ail(ctx context.Context, err error) {
 	}
 }
 
+// listImages notes which of the images that the fleet wants are here: the leader would rather place a pod where it need not be pulled.
+func (w *worker) listImages(ctx context.Context, desired fleet.Desired) {
+	if w.Fleet == nil || time.Since(w.listed) < fullLook {
+		return
+	}
+	here, err := w.Host.ImageNames(ctx)
+	if err != nil {
+		w.Log.Debug("images cannot be listed", "err", err)
+		return
+	}
+	wanted := map[string]bool{}
+	for _, o := range desired.Objects {
+		if o.Template == nil {
+			continue
+		}
+		for _, c := range slices.Concat(o.Template.Spec.InitContainers, o.Template.Spec.Containers) {
+			wanted[fleet.ImageName(c.Image)] = true
+		}
+	}
+	w.images, w.listed = slices.DeleteFunc(here, func(name string) bool { return !wanted[name] }), time.Now()
+}
+
 // follows says in a report which commits this node goes by, and why not by those that it should.
 func (w *worker) follows(report *fleet.NodeReport, assignment fleet.Assignment) {
 	if w.Fleet == nil {
 		return
 	}
 	report.Epoch = max(w.report.Epoch, assignment.EpochOf(w.Node.Name))
-	report.Revisions = map[fleet.SourceName]fleet.Revision{}
+	report.Images = w.images
+	report.Revisions, report.Seen = map[fleet.SourceName]fleet.Revision{}, map[fleet.SourceName]fleet.Revision{}
 	for _, h := range w.held.list() {
 		if h.loaded {
 			report.Revisions[h.name] = h.revision
+		}
+		if h.seen != "" && h.seen != h.revision {
+			report.Seen[h.name] = h.seen
 		}
 		if h.misread != "" {
 			report.Notes = append(report.Notes, fleet.Note{

@@ -31,7 +31,8 @@ const fetchTimeout = 2 * time.Minute
 
 // follow looks at a source again and again.
 func (a *Agent) follow(ctx context.Context, s Source) error {
-	read := false // this process said what the source holds when it was asked last
+	known := map[fleet.Revision]bool{} // revisions that were seen here, or were looked for because others had
+	read := false                      // this process said what the source holds when it was asked last
 	for next := time.Now(); ; {
 		var asked chan Fetch
 		var due <-chan time.Time
@@ -51,8 +52,9 @@ func (a *Agent) follow(ctx context.Context, s Source) error {
 			case a.Fleet == nil:
 			case !a.reads():
 				_ = a.align(ctx, s) // said where it was noticed
-			case !read && a.Follow:
-				next = time.Now() // what the last leader had not seen yet
+			case !a.Follow:
+			case !read, a.othersSaw(ctx, s.Name, known):
+				next = time.Now() // the last leader had not seen it yet, or somebody else was faster
 			}
 			read = a.reads()
 			continue
@@ -64,6 +66,7 @@ func (a *Agent) follow(ctx context.Context, s Source) error {
 			continue
 		}
 		fetched := a.fetch(ctx, s)
+		known[fetched.Revision] = true
 		if !a.reads() {
 			_ = a.align(ctx, s) // said where it was noticed
 		}
@@ -94,12 +97,15 @@ func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
 			a.Log.Warn("source cannot be fetched", "source", s.Name, "revision", before.revision.Short(), "err", err)
 		}
 	case !a.reads():
-		next.err, next.failures, next.checked = nil, 0, began
+		next.err, next.failures, next.checked, next.seen = nil, 0, began, snapshot.Revision
+		if before.seen != next.seen {
+			a.nodeBell.ring() // to tell the leader
+		}
 	case !before.checked.IsZero() && snapshot.Revision == before.revision: // the first look of a life reads: settings may have changed
-		next.err, next.failures, next.checked = nil, 0, began
+		next.err, next.failures, next.checked, next.seen = nil, 0, began, snapshot.Revision
 	default:
 		next, replaced = a.read(s, before, snapshot), true
-		next.checked = began
+		next.checked, next.seen = began, snapshot.Revision
 		if err := a.record(next); err != nil { // what cannot be kept is not taken over: a full disk, say
 			a.Log.Error("source cannot be kept", "source", s.Name, "revision", snapshot.Revision.Short(), "err", err)
 			next, replaced = before, false
@@ -127,7 +133,11 @@ func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
 		a.nodeBell.ring()
 	}
 	a.changed.ring()
-	return Fetch{Source: s.Name, Revision: next.revision, Title: next.title, Err: next.err}
+	fetched := Fetch{Source: s.Name, Revision: next.revision, Title: next.title, Err: next.err}
+	if next.err == nil && next.seen != next.revision { // the leader has not taken it over yet
+		fetched.Revision, fetched.Title = next.seen, snapshot.Title
+	}
+	return fetched
 }
 
 // read takes over a snapshot, and what was there before where the snapshot cannot be read.
@@ -341,6 +351,9 @@ func (a *Agent) sync(ctx context.Context, name fleet.SourceName) ([]Fetch, error
 			return out, ctx.Err()
 		case fetched := <-answer:
 			out = append(out, fetched)
+			if fetched.Err == nil && !a.reads() {
+				a.awaitLeader(ctx, fetched)
+			}
 		}
 	}
 	if name != "" && out == nil {

@@ -42,7 +42,7 @@ type Usage struct {
 
 // NodeReport is what a node says of itself. It dies with the node's session.
 type NodeReport struct {
-	Node  NodeName
+	Node NodeName
 	// Epoch is the assignment that was acted on when the host was looked at: on a node of a fleet the newest that is about its
 	// own pods, so that not all nodes have something to say whenever one of them gets a pod.
 	Epoch uint64
@@ -54,13 +54,15 @@ type NodeReport struct {
 	Claims []ObservedClaim
 	// Trouble is why the node cannot look after its pods just now; empty when it can. They run on.
 	Trouble string `json:",omitempty"`
-	// Images are names of those that are there already, in order.
+	// Images are the whole names of those that are there already, of what the fleet wants, in order.
 	Images []string `json:",omitempty"`
 	// Pending is how many pods something is being done about, or about to be.
 	Pending int
 	// Revisions are the commits that the node has read of each source.
 	Revisions map[SourceName]Revision `json:",omitempty"`
-	Notes     []Note
+	// Seen are the newest commits that the node has fetched: the leader looks for itself when somebody has seen one that it has not.
+	Seen  map[SourceName]Revision `json:",omitempty"`
+	Notes []Note
 }
 
 // Condition returns the pod's condition of that type, or nil.

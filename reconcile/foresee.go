@@ -30,10 +30,13 @@ type NodeStep struct {
 // ForesightInput is a fleet as it is and what is desired of it. Templates must hold all that the desired
 // objects and the previous assignment name.
 type ForesightInput struct {
-	Desired   fleet.Desired
-	Previous  fleet.Assignment
-	Nodes     []fleet.Node
-	Hosts     map[fleet.NodeName]fleet.Host
+	Desired  fleet.Desired
+	Previous fleet.Assignment
+	Nodes    []fleet.Node
+	Hosts    map[fleet.NodeName]fleet.Host
+	// Reports tell of the nodes that are not in Hosts; Before is what was desired when they were made, nil for Desired.
+	Reports   []fleet.NodeReport
+	Before    *fleet.Desired
 	Templates map[fleet.Hash]*corev1.PodTemplateSpec
 	Intents   []fleet.Intent
 	Now       time.Time
@@ -46,15 +49,16 @@ const maxRounds = 4000
 // become ready at once. It is the same code that does it, so what diff shows is what would happen.
 func Foresee(in ForesightInput) Foresight {
 	f := Foresight{Next: in.Previous}
-	hosts := maps.Clone(in.Hosts)
-	if hosts == nil {
-		hosts = map[fleet.NodeName]fleet.Host{}
-	}
 	now := in.Now
 	in.Templates = patient(in)
+	hosts := machinesOf(in)
+	lost := func(node fleet.Node) bool { return node.Down != "" }
 	for range maxRounds {
 		var reports []fleet.NodeReport
 		for _, node := range in.Nodes {
+			if lost(node) {
+				continue
+			}
 			reports = append(reports, Plan(nodeInput(in, f.Next, node, hosts[node.Name], now)).Report)
 		}
 		decision := Decide(FleetInput{
@@ -63,6 +67,9 @@ func Foresee(in ForesightInput) Foresight {
 		f.Next, f.Notes = decision.Next, decision.Notes
 		wake, acted := decision.WakeAt, decision.Changed
 		for _, node := range in.Nodes {
+			if lost(node) {
+				continue
+			}
 			plan := Plan(nodeInput(in, f.Next, node, hosts[node.Name], now))
 			host := hosts[node.Name]
 			for _, chain := range plan.Chains {

@@ -23,6 +23,7 @@ import (
 
 	"github.com/skerry-dev/skerry/agent"
 	"github.com/skerry-dev/skerry/api"
+	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/podman"
 )
 
@@ -94,6 +95,10 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 		log.Warn("no source is configured: the agent looks after what was applied by hand, and nothing else")
 	}
 	d := &daemon{config: c, memory: memory, log: log, registry: registry, metrics: agent.NewMetrics(registry)}
+	drains := memory.member != nil && c.Node.DrainOnShutdown
+	if drains {
+		ctx = drained(ctx, api.NewClient(c.Listen.Socket), fleet.NodeName(c.Node.Name), log)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var servers sync.WaitGroup
@@ -125,6 +130,9 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 	ready := sync.OnceFunc(func() {
 		if err := notify(systemd, "READY=1"); err != nil {
 			log.Warn("systemd cannot be told that the agent is ready", "err", err)
+		}
+		if drains {
+			isBack(ctx, api.NewClient(c.Listen.Socket), fleet.NodeName(c.Node.Name), log)
 		}
 	})
 	for ctx.Err() == nil && err == nil {

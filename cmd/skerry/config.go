@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path"
 	"path/filepath"
@@ -49,6 +50,15 @@ type nodeConfig struct {
 	Labels  map[string]string `mapstructure:"labels"`
 	Address string            `mapstructure:"address"`
 	DataDir string            `mapstructure:"dataDir"`
+	Taints  []taintConfig     `mapstructure:"taints"`
+	// DrainOnShutdown: the agent of a node of a fleet has its pods go elsewhere before it ends.
+	DrainOnShutdown bool `mapstructure:"drainOnShutdown"`
+}
+
+type taintConfig struct {
+	Key    string `mapstructure:"key"`
+	Value  string `mapstructure:"value"`
+	Effect string `mapstructure:"effect"`
 }
 
 // fleetConfig is of a node that belongs to a fleet. What joining has settled is in its data folder.
@@ -56,7 +66,19 @@ type fleetConfig struct {
 	Role         string        `mapstructure:"role"`
 	Listen       string        `mapstructure:"listen"`
 	ReplaceAfter time.Duration `mapstructure:"replaceAfter"`
+	Etcd         etcdConfig    `mapstructure:"etcd"`
 }
+
+// etcdConfig is an etcd that somebody else runs, in place of one in the servers' agents.
+type etcdConfig struct {
+	Endpoints []string `mapstructure:"endpoints"`
+	CAFile    string   `mapstructure:"caFile"`
+	CertFile  string   `mapstructure:"certFile"`
+	KeyFile   string   `mapstructure:"keyFile"`
+}
+
+// external reports whether the fleet's memory is somebody else's etcd.
+func (f fleetConfig) external() bool { return len(f.Etcd.Endpoints) > 0 }
 
 type podmanConfig struct {
 	Socket string `mapstructure:"socket"`
@@ -241,6 +263,26 @@ func (c config) validate() error {
 	if c.Fleet.ReplaceAfter != 0 && c.Fleet.ReplaceAfter < sessionTTL+time.Second {
 		fault("fleet.replaceAfter %s: a node is not known to be lost before %s", c.Fleet.ReplaceAfter, sessionTTL)
 	}
+	for i, t := range c.Node.Taints {
+		at := fmt.Sprintf("node.taints[%d]", i)
+		for _, text := range validation.IsQualifiedName(t.Key) {
+			fault("%s.key %q: %s", at, t.Key, text)
+		}
+		for _, text := range validation.IsValidLabelValue(t.Value) {
+			fault("%s.value %q: %s", at, t.Value, text)
+		}
+		if !slices.Contains([]string{string(corev1.TaintEffectNoSchedule), string(corev1.TaintEffectPreferNoSchedule), string(corev1.TaintEffectNoExecute)}, t.Effect) {
+			fault("%s.effect %q: NoSchedule, PreferNoSchedule or NoExecute is wanted", at, t.Effect)
+		}
+	}
+	for i, endpoint := range c.Fleet.Etcd.Endpoints {
+		if u, err := url.Parse(endpoint); err != nil || u.Host == "" || !slices.Contains([]string{"http", "https"}, u.Scheme) {
+			fault("fleet.etcd.endpoints[%d] %q: https://host:port is wanted", i, endpoint)
+		}
+	}
+	if e := c.Fleet.Etcd; (e.CertFile == "") != (e.KeyFile == "") {
+		fault("fleet.etcd: certFile and keyFile go together")
+	}
 	pools := map[string]bool{}
 	for i, p := range c.Network.LoadBalancerPools {
 		at := fmt.Sprintf("network.loadBalancerPools[%d]", i)
@@ -339,8 +381,13 @@ func (c config) node() fleet.Node {
 	for k, v := range c.Node.Labels {
 		labels[k] = v
 	}
+	var taints []corev1.Taint
+	for _, t := range c.Node.Taints {
+		taints = append(taints, corev1.Taint{Key: t.Key, Value: t.Value, Effect: corev1.TaintEffect(t.Effect)})
+	}
 	return fleet.Node{
-		Name: fleet.NodeName(c.Node.Name), Labels: labels, Address: c.Node.Address,
+		Taints: taints,
+		Name:   fleet.NodeName(c.Node.Name), Labels: labels, Address: c.Node.Address,
 		Allocatable: corev1.ResourceList{
 			corev1.ResourceCPU:    *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
 			corev1.ResourceMemory: *resource.NewQuantity(installed(), resource.BinarySI),

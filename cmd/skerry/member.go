@@ -24,7 +24,7 @@ func (m *membership) handler() http.Handler { return api.MemberHandler(m) }
 // Token makes a token. Only servers let machines in.
 func (m *membership) Token(ctx context.Context, server bool, ttl time.Duration) (api.Invitation, error) {
 	if m.identity.Authority() == nil {
-		return api.Invitation{}, m.noServer("tokens are made on servers")
+		return api.Invitation{}, m.noServer(ctx, "tokens are made on servers")
 	}
 	text, token := pki.NewToken(m.identity.Authority().Fingerprint(), server, time.Now(), ttl)
 	if err := m.store.Offer(ctx, token); err != nil {
@@ -34,14 +34,14 @@ func (m *membership) Token(ctx context.Context, server bool, ttl time.Duration) 
 	return api.Invitation{Token: text, Address: m.Listen, Expires: token.Expires}, nil
 }
 
-func (m *membership) noServer(what string) error {
-	return &api.Refusal{Text: fmt.Sprintf("%s, and %s is none; servers are at %v", what, m.identity.Name(), m.servers(context.Background()))}
+func (m *membership) noServer(ctx context.Context, what string) error {
+	return &api.Refusal{Text: fmt.Sprintf("%s, and %s is none; servers are at %v", what, m.identity.Name(), m.servers(ctx))}
 }
 
 // Remove takes a node out of the fleet, its vote first.
 func (m *membership) Remove(ctx context.Context, name fleet.NodeName) error {
-	if m.member == nil {
-		return m.noServer("nodes are removed on servers")
+	if !m.Votes() {
+		return m.noServer(ctx, "nodes are removed on servers")
 	}
 	nodes, err := m.store.Nodes(ctx)
 	if err != nil {
@@ -51,7 +51,7 @@ func (m *membership) Remove(ctx context.Context, name fleet.NodeName) error {
 	if at < 0 {
 		return &api.Refusal{Text: fmt.Sprintf("the fleet has no node %s", name)}
 	}
-	if nodes[at].Voter {
+	if nodes[at].Voter && m.member != nil {
 		peers, err := m.member.Members(ctx)
 		if err != nil {
 			return err
@@ -68,7 +68,7 @@ func (m *membership) Remove(ctx context.Context, name fleet.NodeName) error {
 
 // Leave takes this node out. Its certificate is worth nothing from then on; what it knew of the fleet is removed when the agent ends.
 func (m *membership) Leave(ctx context.Context) error {
-	if m.member != nil {
+	if m.Votes() {
 		if err := m.Remove(ctx, m.identity.Name()); err != nil {
 			return err
 		}
@@ -81,8 +81,11 @@ func (m *membership) Leave(ctx context.Context) error {
 
 // Backup writes a snapshot.
 func (m *membership) Backup(ctx context.Context, w io.Writer) error {
-	if m.member == nil {
-		return m.noServer("backups are taken on servers")
+	switch {
+	case m.config.Fleet.external():
+		return &api.Refusal{Text: "the fleet's memory is an etcd that somebody else runs: back it up as they do (etcdctl snapshot save)"}
+	case m.member == nil:
+		return m.noServer(ctx, "backups are taken on servers")
 	}
 	return m.member.Snapshot(ctx, w)
 }

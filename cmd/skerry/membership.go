@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -82,7 +85,7 @@ func (c config) openMembership(ctx context.Context, log *slog.Logger) (*membersh
 	case c.Fleet.Role != "" && c.Fleet.Role != m.Role:
 		return nil, fmt.Errorf("fleet.role is %s in the configuration, and this node joined as %s", c.Fleet.Role, m.Role)
 	}
-	if m.Votes() {
+	if m.embeds() {
 		root, certificate, key := identity.Paths()
 		m.member, err = etcd.StartMember(ctx, etcd.MemberConfig{
 			Name: c.Node.Name, Dir: filepath.Join(c.Node.DataDir, "etcd"), PeerURL: m.PeerURL, ClientURL: m.ClientURL,
@@ -92,8 +95,12 @@ func (c config) openMembership(ctx context.Context, log *slog.Logger) (*membersh
 			return nil, err
 		}
 	}
+	secure, err := m.etcdTLS()
+	if err != nil {
+		return nil, errors.Join(err, m.stopMember())
+	}
 	m.store, err = etcd.Open(ctx, etcd.Config{
-		Endpoints: m.endpoints(), TLS: identity.AnyServerTLS(), Node: identity.Name(), TTL: sessionTTL,
+		Endpoints: m.endpoints(), TLS: secure, Node: identity.Name(), TTL: sessionTTL,
 		Cache: filepath.Join(c.Node.DataDir, "fleet.json"), Log: log,
 	})
 	if err != nil {
@@ -101,6 +108,42 @@ func (c config) openMembership(ctx context.Context, log *slog.Logger) (*membersh
 	}
 	m.peers = join.NewClient(identity)
 	return m, nil
+}
+
+// embeds reports whether this node keeps a copy of the fleet's memory itself.
+func (m *membership) embeds() bool { return m.Votes() && !m.config.Fleet.external() }
+
+// etcdTLS is for connections to the fleet's memory.
+func (m *membership) etcdTLS() (*tls.Config, error) {
+	e := m.config.Fleet.Etcd
+	switch {
+	case !m.config.Fleet.external():
+		return m.identity.AnyServerTLS(), nil
+	case e.CAFile == "" && e.CertFile == "":
+		return nil, nil //nolint:nilnil // it is etcd's own default
+	}
+	secure := &tls.Config{MinVersion: tls.VersionTLS12}
+	if e.CAFile != "" {
+		raw, err := os.ReadFile(e.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("fleet.etcd.caFile: %w", err)
+		}
+		secure.RootCAs = x509.NewCertPool()
+		if !secure.RootCAs.AppendCertsFromPEM(raw) {
+			return nil, fmt.Errorf("fleet.etcd.caFile: there is no certificate in %s", e.CAFile)
+		}
+	}
+	if e.CertFile != "" {
+		own := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { // read at each handshake: it may be renewed
+			c, err := tls.LoadX509KeyPair(e.CertFile, e.KeyFile)
+			return &c, err
+		}
+		if _, err := own(nil); err != nil {
+			return nil, fmt.Errorf("fleet.etcd: %w", err)
+		}
+		secure.GetClientCertificate = own
+	}
+	return secure, nil
 }
 
 // endpoints are where etcd answers: on this very node first.
@@ -112,6 +155,9 @@ func (m *membership) endpoints() []string {
 
 // near is endpoints, under the lock.
 func (m *membership) near() []string {
+	if m.config.Fleet.external() {
+		return m.config.Fleet.Etcd.Endpoints
+	}
 	list := slices.Clone(m.Endpoints)
 	if m.ClientURL != "" {
 		list = append([]string{m.ClientURL}, slices.DeleteFunc(list, func(e string) bool { return e == m.ClientURL })...)
@@ -151,7 +197,7 @@ func (m *membership) part() *agent.Fleet {
 
 // node is this machine, as the fleet knows it.
 func (m *membership) node(n fleet.Node) fleet.Node {
-	n.Fleet, n.Voter, n.Version = m.Listen, m.Votes(), version
+	n.Fleet, n.Voter, n.Version = m.Listen, m.embeds(), version
 	return n
 }
 
@@ -250,7 +296,7 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 		cancel(nil)
 		loops.Wait()
 	}()
-	loops.Go(func() { m.renewer().Run(ctx) })
+	loops.Go(func() { m.renewer(ctx).Run(ctx) })
 	loops.Go(func() {
 		if err := m.serve(ctx); err != nil {
 			cancel(err)
@@ -300,8 +346,8 @@ func (m *membership) tidy(ctx context.Context) {
 	}
 }
 
-func (m *membership) renewer() *join.Renewer {
-	sign := join.AskServers(m.peers, func() []string { return m.servers(context.Background()) })
+func (m *membership) renewer(ctx context.Context) *join.Renewer {
+	sign := join.AskServers(m.peers, func() []string { return m.servers(ctx) })
 	if m.identity.Server() {
 		sign = join.SignOwn(m.identity, func() []netip.Addr { return m.addresses() })
 	}
@@ -411,7 +457,7 @@ func (m *membership) remember(ctx context.Context) {
 		}
 		next.Servers, next.Endpoints = append(next.Servers, n.Fleet), append(next.Endpoints, endpoint)
 	}
-	if len(next.Servers) == 0 || slices.Equal(next.Servers, m.Servers) && slices.Equal(next.Endpoints, m.Endpoints) {
+	if m.config.Fleet.external() || len(next.Servers) == 0 || slices.Equal(next.Servers, m.Servers) && slices.Equal(next.Endpoints, m.Endpoints) {
 		return
 	}
 	if err := next.Save(m.config.fleetDir()); err != nil {
@@ -453,6 +499,9 @@ func (m *membership) serve(ctx context.Context) error {
 		cfg.Door = &join.Door{
 			Roll: m.store, Tokens: m.store, Endpoints: m.endpoints,
 			AddMember: func(ctx context.Context, name fleet.NodeName, peerURL string) (map[string]string, error) {
+				if m.member == nil { // somebody else's etcd needs no room for it
+					return map[string]string{}, nil
+				}
 				return m.member.AddLearner(ctx, string(name), peerURL)
 			},
 		}

@@ -98,7 +98,11 @@ func (o *options) nodeInit(listen string) error {
 	if err != nil {
 		return err
 	}
-	m.InitialCluster, m.Endpoints = map[string]string{c.Node.Name: m.PeerURL}, []string{m.ClientURL}
+	if c.Fleet.external() {
+		m.PeerURL, m.ClientURL, m.Endpoints = "", "", c.Fleet.Etcd.Endpoints
+	} else {
+		m.InitialCluster, m.Endpoints = map[string]string{c.Node.Name: m.PeerURL}, []string{m.ClientURL}
+	}
 	if err := os.MkdirAll(c.Node.DataDir, 0o700); err != nil {
 		return err
 	}
@@ -194,7 +198,7 @@ func (o *options) nodeJoin(ctx context.Context, host, token, listen string, serv
 		}
 		r.Role, r.PeerURL, r.ClientURL = m.Role, m.PeerURL, m.ClientURL
 	}
-	r.Node = (&membership{Membership: pki.Membership{Role: r.Role, Listen: listen}}).node(r.Node)
+	r.Node = (&membership{config: c, Membership: pki.Membership{Role: r.Role, Listen: listen}}).node(r.Node)
 	joined, err := join.Join(ctx, r)
 	if err != nil {
 		return err

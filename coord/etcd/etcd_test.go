@@ -16,7 +16,7 @@ import (
 // patience is how long a test waits for what must come to pass.
 const patience = 60 * time.Second
 
-func port(t *testing.T) string {
+func port(t testing.TB) string {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -26,7 +26,7 @@ func port(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func logger(t *testing.T) *slog.Logger {
+func logger(t testing.TB) *slog.Logger {
 	if os.Getenv("LOG") == "" {
 		return slog.New(slog.DiscardHandler)
 	}
@@ -34,7 +34,7 @@ func logger(t *testing.T) *slog.Logger {
 }
 
 // member starts a cluster of one.
-func member(t *testing.T) *Member {
+func member(t testing.TB) *Member {
 	t.Helper()
 	peer := "http://" + port(t)
 	m, err := StartMember(t.Context(), MemberConfig{
@@ -53,7 +53,7 @@ func member(t *testing.T) *Member {
 	return m
 }
 
-func within[T any](t *testing.T, c <-chan T, what string) T {
+func within[T any](t testing.TB, c <-chan T, what string) T {
 	t.Helper()
 	select {
 	case v := <-c:

@@ -259,7 +259,7 @@ func TestServers(t *testing.T) {
 		t.Errorf("https: %d %q", code, body)
 	}
 
-	conn, err := grpc.DialContext(t.Context(), address+":9090", grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(address+":9090", grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}

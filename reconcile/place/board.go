@@ -56,7 +56,7 @@ type Guest struct {
 	Since   time.Time
 }
 
-// NewBoard is a board without pods. Nodes are as they are now (a lost or cordoned one has its taint), images are those that are
+// NewBoard is a board without pods. Nodes are as they are now (a lost or cordoned one has its taint), images the whole names of those that are
 // there by node, namespaces their labels by name, besides the name itself.
 func NewBoard(nodes []fleet.Node, images map[fleet.NodeName][]string, namespaces map[string]labels.Set) *Board {
 	b := &Board{byName: map[fleet.NodeName]int{}, namespaces: namespaces, domains: map[string]*domains{}, groups: map[grouped]*tally{}}

@@ -286,7 +286,7 @@ func TestScores(t *testing.T) {
 // TestImagesDraw: of nodes that are alike otherwise, the one is taken that has the image.
 func TestImagesDraw(t *testing.T) {
 	t.Parallel()
-	b := NewBoard([]fleet.Node{nodeOf("a", ""), nodeOf("b", "")}, map[fleet.NodeName][]string{"b": {"web:1"}, "a": {"db:1"}}, nil)
+	b := NewBoard([]fleet.Node{nodeOf("a", ""), nodeOf("b", "")}, map[fleet.NodeName][]string{"b": {"docker.io/library/web:1"}, "a": {"docker.io/library/db:1"}}, nil)
 	if node, why := b.Choose(b.Kind(fleet.ObjectID{}, "shop", nil, specOf("100m"), 0), Wish{}); node != "b" {
 		t.Errorf("got %q %s, want b", node, why)
 	}

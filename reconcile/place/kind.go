@@ -84,7 +84,7 @@ func (b *Board) Kind(group fleet.ObjectID, namespace string, set map[string]stri
 				k.ports = append(k.ports, port{p.HostPort, p.Protocol, p.HostIP})
 			}
 		}
-		k.images = append(k.images, c.Image)
+		k.images = append(k.images, fleet.ImageName(c.Image))
 	}
 	b.kinds = append(b.kinds, k)
 	b.reach(k)

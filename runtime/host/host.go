@@ -95,6 +95,8 @@ type Images interface {
 	// ImageUser is whom an image's process runs as by itself, as the image says it: a number or a name, perhaps
 	// with a group behind a colon; empty for root.
 	ImageUser(ctx context.Context, image string) (string, error)
+	// ImageNames are the whole names (fleet.ImageName) of all images that are there, in order. It is one call.
+	ImageNames(ctx context.Context) ([]string, error)
 }
 
 // Claims keeps what outlives pods: named volumes of Podman. Safe for concurrent use on different claims.

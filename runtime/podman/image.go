@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/containers/image/v5/docker/reference"
@@ -16,6 +17,7 @@ import (
 	"github.com/containers/podman/v4/pkg/bindings/images"
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/host"
 )
 
@@ -186,4 +188,24 @@ func (m *Machine) ImageUser(ctx context.Context, image string) (string, error) {
 		return "", fmt.Errorf("inspect image %s: %w", image, kind(ctx, err))
 	}
 	return i.User, nil
+}
+
+// ImageNames are the names of all images that are there.
+func (m *Machine) ImageNames(ctx context.Context) ([]string, error) {
+	ctx, err := m.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list, err := images.List(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", kind(ctx, err))
+	}
+	var names []string
+	for _, i := range list {
+		for _, name := range slices.Concat(i.RepoTags, i.RepoDigests) {
+			names = append(names, fleet.ImageName(name))
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }

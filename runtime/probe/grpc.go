@@ -23,7 +23,7 @@ func askGRPC(ctx context.Context, a *corev1.GRPCAction, address string) error {
 	defer c.Close()
 	// The one connection is all it gets: what cannot be reached is told as for other probes, and at once, and no proxy
 	// or resolver is looked for.
-	client, err := grpc.DialContext(ctx, "passthrough:///"+address,
+	client, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithContextDialer(func(context.Context, string) (net.Conn, error) { return c, nil }),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithUserAgent(probeAgent),

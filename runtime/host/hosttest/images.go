@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/host"
 )
 
@@ -162,6 +163,18 @@ func (h *Host) ImageUser(ctx context.Context, image string) (user string, err er
 		return nil
 	})
 	return user, err
+}
+
+// ImageNames are the names of all images that are there.
+func (h *Host) ImageNames(ctx context.Context) (names []string, err error) {
+	err = h.call(ctx, "ImageNames", "", func() error {
+		for name := range h.images {
+			names = append(names, fleet.ImageName(name))
+		}
+		slices.Sort(names)
+		return nil
+	})
+	return names, err
 }
 
 // transfer is an image on its way from the registry to the machine.

@@ -3,11 +3,13 @@ package hosttest
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 
+	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/host"
 )
 
@@ -42,6 +44,12 @@ var imageTests = map[string]func(*bench){
 			if user, err := b.ImageUser(b.Context(), image); user != want || err != nil {
 				b.Errorf("of %s it is %q, %v; want %q", image, user, err, want)
 			}
+		}
+	},
+	"names": func(b *bench) {
+		names, err := b.ImageNames(b.Context())
+		if err != nil || !slices.Contains(names, fleet.ImageName(b.image)) || !slices.IsSorted(names) {
+			b.Errorf("%s is not among %v, %v", fleet.ImageName(b.image), names, err)
 		}
 	},
 	"user of an image that is not there": func(b *bench) {

@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/skerry-dev/skerry/coord/etcd"
+	"github.com/skerry-dev/skerry/coord/pki"
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+// address is one that nobody listens on now.
+func address(t *testing.T) string {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// founded is the configuration of a machine that has founded a fleet.
+func founded(t *testing.T, change func(*config, *pki.Membership)) config {
+	t.Helper()
+	c := config{Node: nodeConfig{Name: "alpha", Address: "127.0.0.1", DataDir: t.TempDir()}, Network: networkConfig{PodCIDR: "10.42.0.0/16", ServiceCIDR: "10.43.0.0/16", Domain: "cluster.local"}}
+	m := pki.Membership{Role: pki.RoleServer, Listen: address(t), PeerURL: "https://" + address(t), ClientURL: "https://" + address(t)}
+	m.InitialCluster, m.Endpoints = map[string]string{"alpha": m.PeerURL}, []string{m.ClientURL}
+	if change != nil {
+		change(&c, &m)
+	}
+	if _, err := pki.Found(c.fleetDir(), "alpha", []netip.Addr{netip.MustParseAddr("127.0.0.1")}, m, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// opened is a member that runs until the test ends.
+func opened(t *testing.T, c config) *membership {
+	t.Helper()
+	m, err := c.openMembership(t.Context(), slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- m.run(ctx, func() {}) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := m.close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
+// comes waits for what the store tells of.
+func comes(t *testing.T, m *membership, what string, cond func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	rang := make(chan struct{}, 1)
+	go func() {
+		_ = m.store.Watch(ctx, func() {
+			select {
+			case rang <- struct{}{}:
+			default:
+			}
+		})
+	}()
+	for !cond() {
+		select {
+		case <-ctx.Done():
+			t.Fatalf("never: %s; away: %q", what, m.store.Away())
+		case <-rang:
+		}
+	}
+}
+
+// TestFounding: the first server has a quorum with itself, is on the roll with its part of the pod network, and gives the fleet its
+// charter, without credentials.
+func TestFounding(t *testing.T) {
+	c := founded(t, func(c *config, _ *pki.Membership) {
+		c.Sources = []sourceConfig{{Name: "home", URL: "https://ada:secret@git.example/home.git", Branch: "main", Path: ".", Interval: time.Minute, Username: "ada"}}
+		c.Node.Taints = []taintConfig{{Key: "attic", Value: "cold", Effect: "NoSchedule"}}
+	})
+	m := opened(t, c)
+	comes(t, m, "it has its part of the pod network", func() bool { return m.pods(t.Context()).IsValid() })
+	nodes, err := m.store.Nodes(t.Context())
+	if err != nil || len(nodes) != 1 || nodes[0].Name != "alpha" || !nodes[0].Voter || nodes[0].Pods.String() != "10.42.0.0/24" || nodes[0].Taints[0].Key != "attic" {
+		t.Errorf("%+v, %v", nodes, err)
+	}
+	charter, err := m.store.Charter(t.Context())
+	if err != nil || len(charter.Sources) != 1 || strings.Contains(charter.Sources[0].URL, "secret") {
+		t.Fatalf("%+v, %v", charter, err)
+	}
+	with, err := m.chartered(t.Context(), c)
+	if err != nil || len(with.Sources) != 1 || with.Sources[0].Username != "ada" || with.Sources[0].Interval != time.Minute {
+		t.Errorf("the node's own credentials are lost: %+v, %v", with.Sources, err)
+	}
+	if err := m.Remove(t.Context(), "alpha"); err == nil || !strings.Contains(err.Error(), "only server") {
+		t.Errorf("%v", err)
+	}
+	if err := m.Remove(t.Context(), "beta"); err == nil || !strings.Contains(err.Error(), "no node beta") {
+		t.Errorf("%v", err)
+	}
+}
+
+// TestForeignEtcd: an etcd that somebody else runs serves as the fleet's memory; the node starts none.
+func TestForeignEtcd(t *testing.T) {
+	peer, client := "http://"+address(t), "http://"+address(t)
+	theirs, err := etcd.StartMember(t.Context(), etcd.MemberConfig{
+		Name: "theirs", Dir: filepath.Join(t.TempDir(), "etcd"), PeerURL: peer, ClientURL: client, InitialCluster: map[string]string{"theirs": peer},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := theirs.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	m := opened(t, founded(t, func(c *config, m *pki.Membership) {
+		c.Fleet.Etcd.Endpoints = []string{client}
+		m.PeerURL, m.ClientURL, m.InitialCluster, m.Endpoints = "", "", nil, []string{client}
+	}))
+	if m.member != nil {
+		t.Error("a member is started beside it")
+	}
+	comes(t, m, "it has its part of the pod network", func() bool { return m.pods(t.Context()).IsValid() })
+	if err := m.Backup(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "somebody else runs") {
+		t.Errorf("%v", err)
+	}
+	if _, err := m.store.Redeem(t.Context(), "none", fleet.Node{Name: "beta"}); err == nil {
+		t.Error("a token that is none is taken")
+	}
+}
+
+// TestMembershipIsChecked: what the configuration says has to be what the node joined as.
+func TestMembershipIsChecked(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*config)
+		want   string
+	}{
+		"another name":         {func(c *config) { c.Node.Name = "beta" }, "called beta in the configuration and alpha in its fleet"},
+		"another role":         {func(c *config) { c.Fleet.Role = pki.RoleAgent }, "joined as server"},
+		"no fleet, but a role": {func(c *config) { c.Node.DataDir = t.TempDir(); c.Fleet.Role = pki.RoleServer }, "belongs to no fleet"},
+		"no such CA": {func(c *config) {
+			c.Fleet.Etcd = etcdConfig{Endpoints: []string{"https://127.0.0.1:1"}, CAFile: "/nowhere/ca.crt"}
+		}, "fleet.etcd.caFile"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := founded(t, nil)
+			test.change(&c)
+			if _, err := c.openMembership(t.Context(), slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
+// TestBackupAndRestore: a server that lost its memory has it again, as the only one.
+func TestBackupAndRestore(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "backup")
+	var c config
+	t.Run("back up", func(t *testing.T) {
+		c = founded(t, func(c *config, _ *pki.Membership) { c.Node.DataDir = filepath.Dir(file) })
+		m := opened(t, c)
+		comes(t, m, "it is founded", func() bool { return m.pods(t.Context()).IsValid() })
+		if err := m.store.Register(t.Context(), fleet.Node{Name: "beta"}); err != nil {
+			t.Fatal(err)
+		}
+		out, err := os.Create(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Backup(t.Context(), out); err != nil {
+			t.Fatal(err)
+		}
+		if err := out.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+	for _, lost := range []string{"etcd", "fleet.json"} {
+		if err := os.RemoveAll(filepath.Join(c.Node.DataDir, lost)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	configFile := filepath.Join(t.TempDir(), "config.yaml")
+	text := fmt.Sprintf("node: {name: alpha, address: 127.0.0.1, dataDir: %s}\nlisten: {socket: %s/none.sock}\n", c.Node.DataDir, t.TempDir())
+	if err := os.WriteFile(configFile, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := &options{terminal: terminal{out: t.Output(), err: t.Output()}, configFile: configFile}
+	if err := o.nodeRestore(t.Context(), file); err != nil {
+		t.Fatal(err)
+	}
+	m := opened(t, c)
+	comes(t, m, "what was remembered is there", func() bool {
+		nodes, err := m.store.Nodes(t.Context())
+		return err == nil && len(nodes) == 2 && nodes[1].Name == "beta"
+	})
+}
