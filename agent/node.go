@@ -483,6 +483,12 @@ func (w *worker) follows(report *fleet.NodeReport, assignment fleet.Assignment) 
 				Text:  fmt.Sprintf("source %s is held at revision %s: %s", h.name, h.revision.Short(), h.misread),
 			})
 		}
+		if h.err != nil && w.leading.Load() { // all others go by what this node reads, and may well reach the source themselves
+			report.Notes = append(report.Notes, fleet.Note{
+				About: fleet.ObjectID{Kind: fleet.KindNode, Name: string(w.Node.Name)},
+				Text:  fmt.Sprintf("leads, and cannot fetch source %s, so that the fleet stays at revision %s: %s", h.name, h.revision.Short(), h.err),
+			})
+		}
 	}
 	slices.SortFunc(report.Notes, fleet.Note.Compare)
 }

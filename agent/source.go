@@ -125,6 +125,9 @@ func (a *Agent) fetch(ctx context.Context, s Source) Fetch {
 	}
 	a.Metrics.fetched(next)
 	a.held.put(next)
+	if a.Fleet != nil && (before.err == nil) != (next.err == nil) { // the others are told by the node's report
+		a.nodeBell.ring()
+	}
 	if replaced { // the node, too: the same revision read anew changes no assignment, but perhaps a ConfigMap
 		a.leadBell.ring()
 		a.nodeBell.ring()

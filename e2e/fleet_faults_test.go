@@ -1,6 +1,8 @@
 package e2e_test
 
 import (
+	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/internal/lab"
 	"github.com/skerry-dev/skerry/internal/lab/hosts"
+	"github.com/skerry-dev/skerry/reconcile"
 )
 
 // watched is a Deployment whose pods are asked whether they live, all of whose replicas but one have to be there.
@@ -29,6 +32,25 @@ func (q *squad) crash(h *hosts.Host, pod string) (container string) {
 	id := h.Exec("podman", "inspect", "--format={{.Id}}", name)
 	h.Exec("podman", "kill", "--signal=KILL", name)
 	return id
+}
+
+// sicken has a pod answer its liveness probe with 503 from now on.
+func (q *squad) sicken(h *hosts.Host, pod string) {
+	q.t.Helper()
+	s := q.status(h)
+	at := slices.IndexFunc(s.Pods, func(p reconcile.Line) bool { return p.ID.Name == pod })
+	if at < 0 {
+		q.t.Fatalf("status has no pod %s", pod)
+	}
+	request, err := http.NewRequestWithContext(q.t.Context(), http.MethodGet, "http://"+s.Pods[at].IP+":8080/unhealthy", nil)
+	if err != nil {
+		q.t.Fatal(err)
+	}
+	response, err := (&http.Client{Transport: &http.Transport{DialContext: h.Dial, DisableKeepAlives: true}}).Do(request)
+	if err != nil {
+		q.t.Fatal(err)
+	}
+	response.Body.Close()
 }
 
 // again waits until a pod's container runs, which is not the one that was.
@@ -114,7 +136,9 @@ func TestFleetKills(t *testing.T) {
 		h := q.nodes[3]
 		q.until(h, "it rolls", func(s api.Status) bool { return s.Sources[0].Revision == revision })
 		h.StopPodman()
-		q.until(q.nodes[0], "status says so", func(s api.Status) bool { return machine(s, h).State == "NotReady" && strings.Contains(machine(s, h).Why, "odman") })
+		q.until(q.nodes[0], "status says so", func(s api.Status) bool {
+			return machine(s, h).State == "NotReady" && strings.Contains(machine(s, h).Why, "odman")
+		})
 		h.StartPodman()
 		q.settled(revision, q.nodes...)
 		if got := q.check.Fewest("default/web-", began); got < 7 {
@@ -130,7 +154,9 @@ func TestFleetPowerCuts(t *testing.T) {
 	q := newFleet(t, 5, soon)
 	a, d := q.nodes[0], q.nodes[3]
 	head := q.deploy(map[string]string{
-		"web.yaml": watched("web", lab.TestImage+":1", 6), "db.yaml": keeper("db", lab.TestImage+":1", 5), "each.yaml": daemonSet("each", lab.TestImage+":1"),
+		"web.yaml": watched("web", lab.TestImage+":1", 6), "db.yaml": keeper("db", lab.TestImage+":1", 5),
+		"each.yaml": strings.Replace(daemonSet("each", lab.TestImage+":1"), "command: [sleep]",
+			"args: [serve], livenessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, timeoutSeconds: 5}", 1),
 	})
 
 	// lose cuts a host's power, sees its pods come elsewhere, and what there is too much go when it is back.
@@ -217,10 +243,7 @@ func TestFleetPowerCuts(t *testing.T) {
 			t.Errorf("status does not say why nothing is decided:\n%s", out)
 		}
 		// What is killed is started again, and what is pushed is not taken.
-		pod := podOn(places(q.status(d), "web-"), d)
-		if pod == "" {
-			t.Fatalf("on d there is no pod of web: %v", places(q.status(d), ""))
-		}
+		pod := podOn(places(q.status(d), "each-"), d)
 		was := q.crash(d, pod)
 		head = q.push(map[string]string{"web.yaml": watched("web", lab.TestImage+":2", 6)})
 		q.again(d, pod, was)
@@ -233,7 +256,8 @@ func TestFleetPowerCuts(t *testing.T) {
 		// An agent that starts without a quorum looks after what was there.
 		d.Kill9(agentProcess)
 		q.start(d)
-		was = q.crash(d, pod)
+		was = d.Exec("podman", "inspect", "--format={{.Id}}", "default_"+pod+"_main")
+		q.sicken(d, pod)
 		q.again(d, pod, was)
 		for _, h := range left {
 			if s := q.status(h); s.Epoch != epoch {

@@ -213,7 +213,7 @@ func TestFleetTrouble(t *testing.T) {
 		leader.FillDisk()
 		other := q.but(leader, d)[0]
 		revision := q.push(map[string]string{"third.yaml": deployment("third", 2, lab.TestImage+":1", "")})
-		q.until(other, "another decides, or somebody says why nobody does", func(s api.Status) bool {
+		q.until(other, "another has decided, or says why nobody does", func(s api.Status) bool {
 			return s.Sources[0].Revision == revision && workloadReady(s, "third") == 2 || strings.Contains(q.must(other, "status"), "no space left")
 		})
 		leader.FreeDisk()
