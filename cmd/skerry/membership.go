@@ -305,6 +305,7 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 	loops.Go(func() { m.follow(ctx, changed) })
 	if m.member != nil {
 		loops.Go(func() { _ = m.member.PromoteLearners(ctx) }) // it ends with ctx alone
+		loops.Go(func() { _ = m.member.StandAside(ctx, func() bool { return m.store.Leader() == m.identity.Name() }) })
 		loops.Go(func() { m.tidy(ctx) })
 		loops.Go(func() {
 			select {
