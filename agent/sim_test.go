@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -38,7 +39,7 @@ func TestSim(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 0))
 				s := &sim{simulated: newFleet(t, 1+2*rng.IntN(2), rng.IntN(5)), rng: rng, began: time.Now(), on: map[fleet.NodeName]map[string]bool{}, mayDiffer: map[string]bool{},
-					containers: map[string]string{}, done: map[string]string{}}
+					containers: map[string]string{}, done: map[string]string{}, home: map[string]fleet.NodeName{}}
 				for _, m := range s.nodes {
 					m.node.Allocatable = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(fmt.Sprint(1 + rng.IntN(4)))}
 				}
@@ -66,6 +67,7 @@ type sim struct {
 	mayDiffer  map[string]bool                    // UIDs of pods whose containers were killed, or whose machine was
 	containers map[string]string                  // by UID and name of the container: its ID when it was seen last
 	done       map[string]string                  // by run: the UID of the pod that did it
+	home       map[string]fleet.NodeName          // by pod of kv: where its data are
 }
 
 func (s *sim) note(format string, args ...any) {
@@ -74,7 +76,8 @@ func (s *sim) note(format string, args ...any) {
 
 // scene is what is pushed.
 type scene struct {
-	web, api, db, big  int
+	web, api, db, kv   int
+	big                int
 	webImage, apiImage string
 	firm               string // image of a Deployment that is always well
 	log                bool
@@ -86,6 +89,7 @@ func (c scene) files() fstest.MapFS {
 	list := []string{
 		spreadOut("web", c.webImage, c.web, ""), spreadOut("api", c.apiImage, c.api, "  progressDeadlineSeconds: 60\n"),
 		statefulSet("db", "app:1", c.db), configMap(c.settings),
+		withData(statefulSet("kv", "app:1", c.kv)),
 		asking(spreadOut("big", "app:1", c.big, ""), "1500m"),
 		spreadOut("firm", c.firm, firmPods, "  strategy: {rollingUpdate: {maxUnavailable: 1, maxSurge: 1}}\n"),
 	}
@@ -104,6 +108,12 @@ func (c scene) files() fstest.MapFS {
 
 // firmPods is how many there are of the Deployment firm, of which at most one may be missing.
 const firmPods = 4
+
+// withData gives each pod of a StatefulSet a claim.
+func withData(stateful string) string {
+	mounted := strings.Replace(stateful, "imagePullPolicy: IfNotPresent", "imagePullPolicy: IfNotPresent, volumeMounts: [{name: data, mountPath: /data}]", 1)
+	return mounted + "  volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]\n"
+}
 
 // asking has the pods of a Deployment ask for so much of a processor.
 func asking(deployment, cpu string) string {
@@ -128,7 +138,7 @@ func (s *sim) room() int {
 func (s *sim) draw() scene {
 	images := []string{"app:1", "app:2", "app:2", "bad:1"}
 	return scene{
-		web: 1 + s.rng.IntN(8), api: s.rng.IntN(4), db: s.rng.IntN(5), webImage: images[s.rng.IntN(4)], apiImage: images[s.rng.IntN(4)],
+		web: 1 + s.rng.IntN(8), api: s.rng.IntN(4), db: s.rng.IntN(5), kv: s.rng.IntN(4), webImage: images[s.rng.IntN(4)], apiImage: images[s.rng.IntN(4)],
 		cron: s.rng.IntN(2) == 0, broken: s.rng.IntN(5) == 0, settings: fmt.Sprint(s.rng.IntN(3)),
 		big: s.rng.IntN(s.room() + 3), firm: images[s.rng.IntN(2)], log: s.rng.IntN(3) > 0,
 	}
@@ -141,7 +151,7 @@ func (s *sim) push(c scene) {
 
 func (s *sim) live() {
 	s.all()
-	s.push(scene{web: 3, api: 2, db: 2, webImage: "app:1", apiImage: "app:1", cron: true, settings: "0", big: 1, firm: "app:1", log: true})
+	s.push(scene{web: 3, api: 2, db: 2, kv: 2, webImage: "app:1", apiImage: "app:1", cron: true, settings: "0", big: 1, firm: "app:1", log: true})
 	s.pass(30)
 	quiet := s.rng.IntN(*simLong)
 	for i := range *simLong {
@@ -242,6 +252,7 @@ func (s *sim) replace(m *member) {
 		s.fault("%v", err)
 	}
 	m.renew()
+	maps.DeleteFunc(s.home, func(_ string, home fleet.NodeName) bool { return home == m.node.Name })
 }
 
 // roll has nothing in the way of a rollout but the leader's end, and looks whether ever more is missing than may be.
@@ -333,6 +344,7 @@ func (s *sim) check() {
 				case fleet.KindStatefulSet:
 					if c.Lives() {
 						names[p.Pod.Name] = append(names[p.Pod.Name], where)
+						s.atHome(p.Pod.Name, m.node.Name)
 					}
 				case fleet.KindJob:
 					if c.Lives() {
@@ -354,6 +366,17 @@ func (s *sim) check() {
 			s.fault("%s lives more than once: %v", name, where)
 		}
 	}
+}
+
+// atHome finds pods that run where their data are not.
+func (s *sim) atHome(pod string, node fleet.NodeName) {
+	if !strings.HasPrefix(pod, "kv-") {
+		return
+	}
+	if home, known := s.home[pod]; known && home != node {
+		s.fault("%s is on %s, and its data are on %s", pod, node, home)
+	}
+	s.home[pod] = node
 }
 
 // sameAs finds containers that were made anew without a cause.
@@ -401,9 +424,9 @@ func (s *sim) heal() {
 	s.note("all is healed")
 	s.mend()
 	big := min(2, s.room())
-	s.push(scene{web: 6, api: 2, db: 3, big: big, webImage: "app:2", apiImage: "app:1", firm: "app:1", log: true, settings: "9"})
+	s.push(scene{web: 6, api: 2, db: 3, kv: 2, big: big, webImage: "app:2", apiImage: "app:1", firm: "app:1", log: true, settings: "9"})
 	s.pass(600)
-	want := map[string]int{"web": 6, "api": 2, "db": 3, "big": big, "firm": firmPods, "log": len(s.nodes)}
+	want := map[string]int{"web": 6, "api": 2, "db": 3, "kv": 2, "big": big, "firm": firmPods, "log": len(s.nodes)}
 	all := 0
 	for name, n := range want {
 		if all += n; n == 0 {
