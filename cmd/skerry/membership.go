@@ -215,7 +215,10 @@ func (m *membership) chartered(ctx context.Context, c config) (config, error) {
 		if at := slices.IndexFunc(own, func(o sourceConfig) bool { return o.Name == string(t.Name) }); at >= 0 {
 			s = own[at]
 		}
-		s.Name, s.URL, s.Branch, s.Path = string(t.Name), t.URL, t.Branch, t.Path
+		if git.Redact(s.URL) != t.URL { // else it may have the node's own credentials in it
+			s.URL = t.URL
+		}
+		s.Name, s.Branch, s.Path = string(t.Name), t.Branch, t.Path
 		s.Interval, s.OnFailure, s.AllowEmpty = t.Interval, t.OnFailure, t.AllowEmpty
 		c.Sources = append(c.Sources, s)
 	}
