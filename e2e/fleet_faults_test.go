@@ -157,6 +157,7 @@ func TestFleetPowerCuts(t *testing.T) {
 		"web.yaml": watched("web", lab.TestImage+":1", 6), "db.yaml": keeper("db", lab.TestImage+":1", 5),
 		"each.yaml": strings.Replace(daemonSet("each", lab.TestImage+":1"), "command: [sleep]",
 			"args: [serve], livenessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, timeoutSeconds: 5}", 1),
+		"tick.yaml": ticks(),
 	})
 
 	// lose cuts a host's power, sees its pods come elsewhere, and what there is too much go when it is back.
