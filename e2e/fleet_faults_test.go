@@ -157,6 +157,7 @@ func TestFleetPowerCuts(t *testing.T) {
 		"web.yaml": watched("web", lab.TestImage+":1", 6), "db.yaml": keeper("db", lab.TestImage+":1", 5),
 		"each.yaml": strings.Replace(daemonSet("each", lab.TestImage+":1"), "command: [sleep]",
 			"args: [serve], livenessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, timeoutSeconds: 5}", 1),
+		"tick.yaml": ticks(),
 	})
 
 	// lose cuts a host's power, sees its pods come elsewhere, and what there is too much go when it is back.
@@ -242,23 +243,26 @@ func TestFleetPowerCuts(t *testing.T) {
 		if out := q.must(d, "status"); !strings.Contains(out, "quorum") && !strings.Contains(out, "answers") {
 			t.Errorf("status does not say why nothing is decided:\n%s", out)
 		}
-		// What is killed is started again, and what is pushed is not taken.
-		pod := podOn(places(q.status(d), "each-"), d)
-		was := q.crash(d, pod)
+		// What is pushed is not taken. What is killed is started again, by an agent that has known the others and by one that has
+		// not; what is sick, too.
 		head = q.push(map[string]string{"web.yaml": watched("web", lab.TestImage+":2", 6)})
-		q.again(d, pod, was)
-		delete(before, "d default_"+pod+"_main")
+		d.Kill9(agentProcess)
+		q.start(d)
+		here, there, data := podOn(places(q.status(a), "each-"), a), podOn(places(q.status(d), "each-"), d), podOn(places(q.status(d), "db-"), d)
+		killedHere, killedThere := q.crash(a, here), q.crash(d, data)
+		sick := d.Exec("podman", "inspect", "--format={{.Id}}", "default_"+there+"_main")
+		q.sicken(d, there)
+		q.again(a, here, killedHere)
+		q.again(d, data, killedThere)
+		q.again(d, there, sick)
 		after := q.ran("", left...)
-		delete(after, "d default_"+pod+"_main")
+		for _, name := range []string{"a default_" + here + "_main", "d default_" + there + "_main", "d default_" + data + "_main"} {
+			delete(before, name)
+			delete(after, name)
+		}
 		if diff := cmp.Diff(before, after); diff != "" {
 			t.Errorf("what ran was touched:\n%s", diff)
 		}
-		// An agent that starts without a quorum looks after what was there.
-		d.Kill9(agentProcess)
-		q.start(d)
-		was = d.Exec("podman", "inspect", "--format={{.Id}}", "default_"+pod+"_main")
-		q.sicken(d, pod)
-		q.again(d, pod, was)
 		for _, h := range left {
 			if s := q.status(h); s.Epoch != epoch {
 				t.Errorf("%s goes by epoch %d; it was %d, and nobody can decide", h.Name, s.Epoch, epoch)

@@ -17,6 +17,7 @@ func TestFleetPartitions(t *testing.T) {
 	q := newFleet(t, 5, "40s") // longer than any cut
 	head := q.deploy(map[string]string{
 		"web.yaml": watched("web", lab.TestImage+":1", 5), "db.yaml": keeper("db", lab.TestImage+":1", 5), "each.yaml": daemonSet("each", lab.TestImage+":1"),
+		"tick.yaml": ticks(),
 	})
 	servers, agents := q.nodes[:3], q.nodes[3:]
 	replicas := 5

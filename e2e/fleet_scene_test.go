@@ -22,6 +22,7 @@ import (
 
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/internal/lab"
 	"github.com/skerry-dev/skerry/internal/lab/hosts"
 	"github.com/skerry-dev/skerry/reconcile"
 )
@@ -330,14 +331,15 @@ func spread(places map[string]string) map[string]int {
 	return count
 }
 
-// ran is the IDs of running containers of pods whose names begin so, by host and name, as Podman says.
+// ran is the IDs of running containers of pods whose names begin so, by host and name, as Podman says. Those of ticks come and go.
 func (q *squad) ran(prefix string, list ...*hosts.Host) map[string]string {
 	q.t.Helper()
 	all := map[string]string{}
 	for _, h := range list {
 		for _, p := range h.Pods() {
 			for _, c := range p.Containers {
-				if c.State == "running" && strings.HasPrefix(p.Labels[fleet.LabelPodName], prefix) {
+				pod := p.Labels[fleet.LabelPodName]
+				if c.State == "running" && strings.HasPrefix(pod, prefix) && !strings.HasPrefix(pod, "tick-") {
 					all[h.Name+" "+c.Name] = c.ID
 				}
 			}
@@ -397,6 +399,23 @@ spec:
       terminationGracePeriodSeconds: 5
       containers: [{name: main, image: '%[2]s', command: [sleep]}]
 `, name, image)
+}
+
+// ticks is a CronJob that runs every minute for a while. The checker knows when a run is doubled.
+func ticks() string {
+	return `apiVersion: batch/v1
+kind: CronJob
+metadata: {name: tick}
+spec:
+  schedule: "* * * * *"
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          restartPolicy: Never
+          terminationGracePeriodSeconds: 1
+          containers: [{name: main, image: '` + lab.TestImage + `:1', command: [sleep, 5s]}]
+`
 }
 
 // keeper is a StatefulSet of the test image with a claim.
