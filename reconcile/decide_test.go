@@ -256,6 +256,7 @@ func TestAdoptInAnyOrder(t *testing.T) {
 	in := m.input()
 	in.Previous = fleet.Assignment{}
 	in.Reports = []fleet.NodeReport{{Node: "alpha", Pods: all[:2]}, {Node: "beta", Pods: all[1:4]}, {Node: "gamma", Pods: all[4:]}}
+	in.Nodes = append(slices.Clone(in.Nodes), fleet.Node{Name: "beta"}, fleet.Node{Name: "gamma"})
 	want := Decide(in)
 	if len(want.Next.Slots) != 6 {
 		t.Fatalf("%d slots of 6 pods", len(want.Next.Slots))

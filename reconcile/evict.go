@@ -11,15 +11,19 @@ import (
 )
 
 // evict drains the nodes that operators want drained, as far as disruption budgets let pods go (semantics 15). What a budget keeps
-// now goes when it lets it: deciding is asked again whenever a report changes.
+// now goes when it lets it: deciding is asked again whenever a report changes. A node that was removed and whose agent goes on
+// reporting is emptied: its pods run elsewhere.
 func (d *decider) evict() {
 	for i := range d.slots {
 		s := &d.slots[i]
-		if s.Goal != fleet.Run || s.Owner.Kind == fleet.KindDaemonSet {
+		if s.Goal != fleet.Run || s.Node == "" {
 			continue
 		}
 		n := d.machines[s.Node]
-		if n == nil || n.Down != "" {
+		if n == nil && len(d.machines) > 0 {
+			s.Goal, s.Drained, s.Epoch = fleet.Drain, d.in.Now, d.epoch
+		}
+		if n == nil || n.Down != "" || s.Owner.Kind == fleet.KindDaemonSet {
 			continue
 		}
 		if _, drained := d.asked(nodeID(s.Node), fleet.DrainNode); !drained {

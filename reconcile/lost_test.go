@@ -349,3 +349,31 @@ func TestNamesAreGivenOnce(t *testing.T) {
 	c.wantHas(webID, "a:1×8")
 	c.wantHas(logID, "a:1×2")
 }
+
+// TestRemovedNodeThatReports: a node that was removed while its agent runs gets its pods taken away, and they run elsewhere.
+func TestRemovedNodeThatReports(t *testing.T) {
+	c := newCrowd(t, 2, deploymentOf("web", 4, "a:1"), statefulOf("db", 2, "a:1"), daemonOf("log", "a:1")).settle()
+	removed := c.nodes[1]
+	for i := range 20 {
+		c.now = c.now.Add(time.Second)
+		for _, n := range c.nodes {
+			c.act(n)
+			c.live(n)
+			c.say(n)
+		}
+		in := c.input()
+		in.Nodes = in.Nodes[:1]
+		if i == 0 { // its report went with it
+			in.Reports = in.Reports[:1]
+		}
+		if d := Decide(in); d.Changed {
+			c.stored = d.Next
+		}
+	}
+	c.wantSpread(webID, "alpha×4")
+	c.wantSpread(dbID, "alpha×2")
+	c.wantSpread(logID, "alpha×1")
+	if left := c.hosts[removed].pods; len(left) > 0 {
+		t.Errorf("it has %d pods still", len(left))
+	}
+}
