@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/skerry-dev/skerry/api"
+	"github.com/skerry-dev/skerry/coord"
 	"github.com/skerry-dev/skerry/coord/etcd"
 	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
@@ -68,11 +69,15 @@ func (m *membership) Remove(ctx context.Context, name fleet.NodeName) error {
 
 // Leave takes this node out. Its certificate is worth nothing from then on; what it knew of the fleet is removed when the agent ends.
 func (m *membership) Leave(ctx context.Context) error {
+	leave := m.store.Dismiss
 	if m.Votes() {
-		if err := m.Remove(ctx, m.identity.Name()); err != nil {
-			return err
-		}
-	} else if err := m.store.Dismiss(ctx, m.identity.Name()); err != nil {
+		leave = m.Remove
+	}
+	err := leave(ctx, m.identity.Name())
+	if errors.Is(err, coord.ErrAway) {
+		return fmt.Errorf("%w; where the fleet is no more, stop the agent and say skerry node leave --force", err)
+	}
+	if err != nil {
 		return err
 	}
 	m.leave.Do(func() { close(m.retired) })

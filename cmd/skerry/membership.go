@@ -314,7 +314,7 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 			select {
 			case <-ctx.Done():
 			case err := <-m.member.Failed():
-				cancel(fmt.Errorf("this node's copy of the fleet's memory: %w", err))
+				cancel(fmt.Errorf("this node's copy of the fleet's memory: %w (if the node was removed, skerry node leave --force forgets the fleet)", err))
 			}
 		})
 	}

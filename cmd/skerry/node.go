@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/api/join"
 	"github.com/skerry-dev/skerry/coord/etcd"
+	"github.com/skerry-dev/skerry/coord/local"
 	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
 )
@@ -289,12 +290,21 @@ func nodeLeaveCommand(o *options) *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use: "leave", Short: "Take this machine out of its fleet; its agent ends", Args: cobra.NoArgs,
+		Long: `Take this machine out of its fleet; its agent ends. With --force, and while no agent runs here, the machine
+forgets its fleet without telling it: for one that was removed, or whose fleet is no more. Where the fleet goes on,
+remove the node there, too.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := o.load()
 			if err != nil {
 				return err
 			}
 			client := api.NewClient(c.Listen.Socket)
+			if _, err := client.Status(cmd.Context()); errors.Is(err, api.ErrNoAgent) {
+				if force {
+					return o.forget(c)
+				}
+				return fmt.Errorf("%w: start the agent, so that the fleet hears of it; or, where that is no more, or has removed this node: skerry node leave --force", err)
+			}
 			if err := removable(cmd.Context(), client, fleet.NodeName(c.Node.Name), force); err != nil {
 				return err
 			}
@@ -305,8 +315,24 @@ func nodeLeaveCommand(o *options) *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "although it has pods: they stop being looked after")
+	cmd.Flags().BoolVar(&force, "force", false, "although it has pods: they stop being looked after; and although no agent runs")
 	return cmd
+}
+
+// forget has this machine forget its fleet, which is not told.
+func (o *options) forget(c config) error {
+	if _, err := pki.LoadMembership(c.fleetDir()); errors.Is(err, pki.ErrNone) {
+		return fmt.Errorf("%s belongs to no fleet", c.Node.Name)
+	}
+	own, err := local.Open(filepath.Join(c.Node.DataDir, "skerry.db")) // one process a node has it
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(c.forgetFleet(), own.Close()); err != nil {
+		return err
+	}
+	fmt.Fprintf(o.out, "%[1]s has forgotten its fleet, which was not told: where it goes on, run skerry node remove %[1]s. skerry agent starts a node alone.\n", c.Node.Name)
+	return nil
 }
 
 func nodeCharterCommand(o *options) *cobra.Command {
