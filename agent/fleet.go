@@ -94,8 +94,9 @@ const insist = 3
 
 // alignment asks the loop that follows a source to align it.
 type alignment struct {
-	own    bool // by what is read here, where that differs
-	answer chan error
+	own     bool // by what is read here, where that differs
+	patient bool // not if it was in vain just now
+	answer  chan error
 }
 
 // takeLead makes sure that this process knows what the last decision was made on: whoever decides on less would take down what it
@@ -110,7 +111,7 @@ func (a *Agent) takeLead(ctx context.Context, own bool) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case a.aligns[s.Name] <- alignment{own, answer}:
+		case a.aligns[s.Name] <- alignment{own: own, answer: answer}:
 		}
 		select {
 		case <-ctx.Done():
@@ -129,9 +130,18 @@ func (a *Agent) takeLead(ctx context.Context, own bool) error {
 	return nil
 }
 
+// alignAgain is how long a reading that this node could not come to is not tried again, unless it is to lead: trying fetches, and
+// reads the whole source.
+const alignAgain = 10 * time.Second
+
+// notice aligns a source after something changed, if that was not in vain just now.
+func (a *Agent) notice(ctx context.Context, s Source) {
+	_ = a.align(ctx, s, alignment{patient: true}) // said where it was noticed
+}
+
 // align makes what a source holds what the leader decided on, and fetches what templates lack. It is called by the loop that follows
-// the source, and does nothing when it is so already. With own, what is read differently here is taken as it is here.
-func (a *Agent) align(ctx context.Context, s Source, own bool) error {
+// the source, and does nothing when it is so already.
+func (a *Agent) align(ctx context.Context, s Source, asked alignment) error {
 	for _, revision := range a.lacked.take(s.Name) {
 		if err := a.obtain(ctx, s, revision); err != nil {
 			a.Log.Warn("a commit that pods here are made from is not to be had", "source", s.Name, "revision", revision.Short(), "err", err)
@@ -154,8 +164,11 @@ func (a *Agent) align(ctx context.Context, s Source, own bool) error {
 	if before.reading != nil && before.reading.Equal(want) && before.misread == "" {
 		return nil
 	}
+	if asked.patient && before.missed != nil && before.missed.Equal(want) && time.Since(before.missedAt) < alignAgain {
+		return errors.New(before.misread)
+	}
 	var known []fleet.ObjectID
-	if own {
+	if asked.own {
 		known = runs(assignment, s.Name)
 	}
 	next, err := a.follows(ctx, s, want, before, known)
@@ -164,7 +177,7 @@ func (a *Agent) align(ctx context.Context, s Source, own bool) error {
 	}
 	if err != nil {
 		next = before
-		next.misread = err.Error()
+		next.misread, next.missed, next.missedAt = err.Error(), &want, time.Now()
 	}
 	if next.misread != before.misread && next.misread != "" {
 		a.Log.Error("this node holds to what it has", "source", s.Name, "revision", before.revision.Short(), "wanted", want.Revision.Short(), "err", err)

@@ -184,6 +184,40 @@ func TestCommitsFromOthers(t *testing.T) {
 	})
 }
 
+// TestHeldNodeIsQuiet: a node that cannot come to what was decided does not try with each word of any other.
+func TestHeldNodeIsQuiet(t *testing.T) {
+	inFleet(t, 1, 2, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(spreadOut("web", "app:1", 3, ""), configMap("a")))
+		after(time.Minute)
+		apart := f.nodes[2]
+		apart.clone.mu.Lock()
+		other := &origin{trees: maps.Clone(f.origin.trees), newest: f.origin.newest}
+		apart.clone.origin = other
+		apart.clone.mu.Unlock()
+		pushed := f.origin.push(tree(spreadOut("web", "app:1", 3, ""), configMap("b")))
+		other.mu.Lock()
+		other.trees[pushed], other.newest = tree(spreadOut("web", "app:1", 3, ""), configMap("c")), pushed
+		other.mu.Unlock()
+		after(time.Minute)
+		apart.clone.mu.Lock()
+		before := apart.clone.reads
+		apart.clone.mu.Unlock()
+		drain := api.Wish{Intent: fleet.Intent{Object: fleet.ObjectID{Kind: fleet.KindNode, Name: "n001"}, Author: "ada"}}
+		for i := range 120 {
+			drain.Verb = []fleet.IntentVerb{fleet.Cordon, fleet.Uncordon}[i%2]
+			if _, err := f.nodes[0].Intend(t.Context(), drain); err != nil {
+				t.Fatal(err)
+			}
+			after(time.Second)
+		}
+		apart.clone.mu.Lock()
+		defer apart.clone.mu.Unlock()
+		if n := apart.clone.reads - before; n > 60 {
+			t.Errorf("it read a commit %d times in two minutes", n)
+		}
+	})
+}
+
 // TestBrokenFileInAFleet: what was last good of a broken file stays, whoever leads, also on nodes that came later.
 func TestBrokenFileInAFleet(t *testing.T) {
 	inFleet(t, 3, 1, func(t *testing.T, f *simulated) {

@@ -50,6 +50,7 @@ type clone struct {
 	mu     sync.Mutex
 	has    map[fleet.Revision]bool
 	cut    bool
+	reads  int // how often a commit was read
 }
 
 func (c *clone) Fetch(context.Context) (sources.Snapshot, error) {
@@ -75,6 +76,7 @@ func (c *clone) take(revision fleet.Revision) {
 func (c *clone) At(revision fleet.Revision) (sources.Snapshot, error) {
 	c.mu.Lock()
 	has := c.has[revision]
+	c.reads++
 	c.mu.Unlock()
 	if !has {
 		return sources.Snapshot{}, fs.ErrNotExist

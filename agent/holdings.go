@@ -35,6 +35,8 @@ type holding struct {
 	err       error          // of the last look
 	failures  int            // looks in a row that failed
 	misread   string         // why it is not what the leader decided on; empty when it is
+	missed    *fleet.Reading // which it is not, and when that was tried last; nil when it is
+	missedAt  time.Time
 }
 
 // heldBack is an object that is known to exist and whose content is not to be had.

@@ -45,13 +45,13 @@ func (a *Agent) follow(ctx context.Context, s Source) error {
 		case <-due:
 		case asked = <-a.syncs[s.Name]:
 		case asked := <-a.aligns[s.Name]:
-			asked.answer <- a.align(ctx, s, asked.own)
+			asked.answer <- a.align(ctx, s, asked)
 			continue
 		case <-a.agreed[s.Name]:
 			switch {
 			case a.Fleet == nil:
 			case !a.reads():
-				_ = a.align(ctx, s, false) // said where it was noticed
+				a.notice(ctx, s)
 			case !a.Follow:
 			case !read, a.othersSaw(ctx, s.Name, known):
 				next = time.Now() // the last leader had not seen it yet, or somebody else was faster
@@ -68,7 +68,7 @@ func (a *Agent) follow(ctx context.Context, s Source) error {
 		fetched := a.fetch(ctx, s)
 		known[fetched.Revision] = true
 		if !a.reads() {
-			_ = a.align(ctx, s, false) // said where it was noticed
+			a.notice(ctx, s)
 		}
 		if asked != nil {
 			asked <- fetched
