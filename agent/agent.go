@@ -70,7 +70,7 @@ type Agent struct {
 	rollback  map[fleet.SourceName]bool // sources whose workloads go back
 	syncs     map[fleet.SourceName]chan chan Fetch
 	peeks     map[fleet.SourceName]chan chan peeked
-	aligns    map[fleet.SourceName]chan chan error
+	aligns    map[fleet.SourceName]chan alignment
 	agreed    map[fleet.SourceName]bell // the assignment changed
 	leading   atomic.Bool               // this process decides
 	lacked    lacked                    // commits that templates have to be read from
@@ -95,7 +95,7 @@ func New(cfg Config) (*Agent, error) {
 	a := &Agent{
 		Config: cfg, templates: newTemplates(cfg.DataDir), syncs: map[fleet.SourceName]chan chan Fetch{},
 		peeks:    map[fleet.SourceName]chan chan peeked{},
-		rollback: map[fleet.SourceName]bool{}, aligns: map[fleet.SourceName]chan chan error{}, agreed: map[fleet.SourceName]bell{},
+		rollback: map[fleet.SourceName]bool{}, aligns: map[fleet.SourceName]chan alignment{}, agreed: map[fleet.SourceName]bell{},
 		storeBell: newBell(), leadBell: newBell(), nodeBell: newBell(), hostBell: newBell(),
 	}
 	a.held, a.looked = newHoldings(), make(chan struct{})
@@ -107,7 +107,7 @@ func New(cfg Config) (*Agent, error) {
 		a.rollback[s.Name] = s.Rollback
 		a.syncs[s.Name] = make(chan chan Fetch)
 		a.peeks[s.Name] = make(chan chan peeked)
-		a.aligns[s.Name], a.agreed[s.Name] = make(chan chan error), newBell()
+		a.aligns[s.Name], a.agreed[s.Name] = make(chan alignment), newBell()
 		faults = append(faults, a.remember(s))
 	}
 	if cfg.Fleet == nil {

@@ -85,9 +85,22 @@ func (a *Agent) stay() time.Duration {
 	return a.Fleet.Stay
 }
 
+// errDiffers says that a commit reads differently here than where it was decided on: another version of Skerry does, or another policy.
+var errDiffers = errors.New("are all nodes of one version of Skerry, and of one policy.podSecurity?")
+
+// insist is after how many turns in a row a process leads although it reads differently: nobody is there who does not. An upgrade of
+// all servers would end all deciding otherwise.
+const insist = 3
+
+// alignment asks the loop that follows a source to align it.
+type alignment struct {
+	own    bool // by what is read here, where that differs
+	answer chan error
+}
+
 // takeLead makes sure that this process knows what the last decision was made on: whoever decides on less would take down what it
-// has not heard of. It returns when all sources are as they were then.
-func (a *Agent) takeLead(ctx context.Context) error {
+// has not heard of. It returns when all sources are as they were then; with own, as near to that as they can be read here.
+func (a *Agent) takeLead(ctx context.Context, own bool) error {
 	if a.Fleet == nil {
 		return nil
 	}
@@ -97,7 +110,7 @@ func (a *Agent) takeLead(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case a.aligns[s.Name] <- answer:
+		case a.aligns[s.Name] <- alignment{own, answer}:
 		}
 		select {
 		case <-ctx.Done():
@@ -117,8 +130,8 @@ func (a *Agent) takeLead(ctx context.Context) error {
 }
 
 // align makes what a source holds what the leader decided on, and fetches what templates lack. It is called by the loop that follows
-// the source, and does nothing when it is so already.
-func (a *Agent) align(ctx context.Context, s Source) error {
+// the source, and does nothing when it is so already. With own, what is read differently here is taken as it is here.
+func (a *Agent) align(ctx context.Context, s Source, own bool) error {
 	for _, revision := range a.lacked.take(s.Name) {
 		if err := a.obtain(ctx, s, revision); err != nil {
 			a.Log.Warn("a commit that pods here are made from is not to be had", "source", s.Name, "revision", revision.Short(), "err", err)
@@ -141,7 +154,11 @@ func (a *Agent) align(ctx context.Context, s Source) error {
 	if before.reading != nil && before.reading.Equal(want) && before.misread == "" {
 		return nil
 	}
-	next, err := a.follows(ctx, s, want, before)
+	var known []fleet.ObjectID
+	if own {
+		known = runs(assignment, s.Name)
+	}
+	next, err := a.follows(ctx, s, want, before, known)
 	if err != nil && ctx.Err() != nil {
 		return ctx.Err() // the agent ends, which says nothing about the commit
 	}
@@ -162,22 +179,71 @@ func (a *Agent) align(ctx context.Context, s Source) error {
 	return err
 }
 
-// follows is what a source holds by a reading of the leader's. An error says why this node cannot come to the same.
-func (a *Agent) follows(ctx context.Context, s Source, want fleet.Reading, before holding) (holding, error) {
-	revisions := map[fleet.Revision]bool{want.Revision: true}
-	for _, r := range want.Kept {
-		revisions[r] = true
+// runs are the objects of a source that an assignment knows of: of which something runs, or goes with them.
+func runs(assignment fleet.Assignment, source fleet.SourceName) []fleet.ObjectID {
+	list := []fleet.ObjectID{}
+	for i := range assignment.Slots {
+		if slot := &assignment.Slots[i]; slot.Source == source && slot.Goal == fleet.Run {
+			above := slot.Owner
+			if slot.Controller != (fleet.ObjectID{}) {
+				above = slot.Controller
+			}
+			list = append(list, above)
+		}
 	}
-	for r := range revisions {
+	for i := range assignment.Rollouts {
+		if r := &assignment.Rollouts[i]; r.Source == source {
+			list = append(list, r.ID)
+		}
+	}
+	for i := range assignment.Jobs {
+		if j := &assignment.Jobs[i]; j.Source == source && j.Owner == (fleet.ObjectID{}) {
+			list = append(list, j.ID)
+		}
+	}
+	for i := range assignment.Crons {
+		if c := &assignment.Crons[i]; c.Source == source {
+			list = append(list, c.ID)
+		}
+	}
+	for _, p := range assignment.Prunable {
+		if p.Source == source {
+			list = append(list, p.Claim.Object())
+		}
+	}
+	return list
+}
+
+// follows is what a source holds by a reading of the leader's. An error says why this node cannot come to the same; one that only
+// differs is none where known are given: those of them that are not read here are held.
+func (a *Agent) follows(ctx context.Context, s Source, want fleet.Reading, before holding, known []fleet.ObjectID) (holding, error) {
+	if err := a.obtain(ctx, s, want.Revision); err != nil {
+		return before, fmt.Errorf("the fleet goes by revision %s, which is not to be had here: %w", want.Revision.Short(), err)
+	}
+	older := map[fleet.Revision]bool{}
+	for _, r := range want.Kept {
+		older[r] = true
+	}
+	var missing []error // which are so where it was decided on, too, perhaps
+	for r := range older {
 		if err := a.obtain(ctx, s, r); err != nil {
-			return before, fmt.Errorf("the fleet goes by revision %s, which is not to be had here: %w", r.Short(), err)
+			missing = append(missing, fmt.Errorf("the fleet keeps objects of revision %s, which is not to be had here: %w", r.Short(), err))
 		}
 	}
 	next := a.restore(s, record{Source: s.Name, Revision: want.Revision, Objects: want.Kept}, true)
 	next.checked, next.err, next.failures = before.checked, before.err, before.failures
 	if next.reading.Hash != want.Hash {
-		return before, fmt.Errorf("revision %s reads differently here (%s) than where it was decided on (%s): are all nodes of one version of Skerry?",
-			want.Revision.Short(), next.reading.Hash, want.Hash)
+		differs := fmt.Errorf("revision %s reads differently here (%s) than where it was decided on (%s): %w",
+			want.Revision.Short(), next.reading.Hash, want.Hash, errDiffers)
+		if known == nil {
+			return before, errors.Join(append(missing, differs)...)
+		}
+		a.Log.Warn("this node leads by what it reads itself: nobody else leads", "source", s.Name, "err", differs)
+		for _, id := range known {
+			if _, held := next.held[id]; !held && !has(next.objects, id) {
+				next.held[id] = heldBack{want.Revision, fmt.Sprintf("revision %s has it not as this version of Skerry reads it", want.Revision.Short())}
+			}
+		}
 	}
 	if err := a.record(next); err != nil {
 		return before, fmt.Errorf("keep revision %s: %w", want.Revision.Short(), err)

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -355,6 +356,69 @@ func TestImagesThatAreThere(t *testing.T) {
 		after(time.Minute)
 		if got := f.on("web"); got["n003"] != 1 {
 			t.Errorf("%v", got)
+		}
+	})
+}
+
+// TestUpgradeThatReadsDifferently: a fleet whose servers all read a commit differently than it was decided on (after an upgrade, say)
+// goes on: what they cannot read is left alone, and the next commit is taken.
+func TestUpgradeThatReadsDifferently(t *testing.T) {
+	for _, servers := range []int{1, 3} {
+		t.Run(fmt.Sprint(servers), func(t *testing.T) {
+			inFleet(t, servers, 1, func(t *testing.T, f *simulated) {
+				files := tree(spreadOut("web", "app:1", 2, ""), spreadOut("other", "app:1", 1, ""), configMap("a"))
+				pushed := f.origin.push(files)
+				after(time.Minute)
+				before := f.running()
+				for _, m := range f.nodes {
+					m.kill()
+				}
+				f.origin.mu.Lock()
+				f.origin.trees[pushed] = tree("kind: Deployment\napiVersion: apps/v1\nmetadata: {name: web}\nspec: {unheardOf: 1}\n", spreadOut("other", "app:1", 1, ""), configMap("b"))
+				f.origin.mu.Unlock()
+				f.all()
+				after(3 * time.Minute)
+				if got := f.running(); !slices.Equal(got, before) {
+					t.Errorf("what ran is %v, was %v", got, before)
+				}
+				f.origin.push(tree(spreadOut("web", "app:1", 3, ""), spreadOut("other", "app:1", 2, ""), configMap("b")))
+				after(time.Minute)
+				if web, other := f.on("web"), f.on("other"); sum(web) != 3 || sum(other) != 2 {
+					t.Errorf("%v", f.running())
+				}
+				for _, m := range f.nodes {
+					if s := f.status(m); s.Sources[0].State != "Synced" || s.Sources[0].Revision != f.origin.newest {
+						t.Errorf("at %s: %+v", m.node.Name, s.Sources[0])
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestCommitNobodyHas: what was last good in a commit that is nowhere any more is left alone, and keeps nobody from following or leading.
+func TestCommitNobodyHas(t *testing.T) {
+	inFleet(t, 3, 1, func(t *testing.T, f *simulated) {
+		first := f.origin.push(tree(spreadOut("web", "app:1", 2, ""), spreadOut("other", "app:1", 1, "")))
+		after(time.Minute)
+		f.origin.push(tree("kind: Deployment\napiVersion: apps/v1\nmetadata: {name: web\n", spreadOut("other", "app:1", 1, "")))
+		after(time.Minute)
+		for _, m := range f.nodes {
+			m.kill()
+			delete(m.clone.has, first)
+		}
+		f.all()
+		after(2 * time.Minute)
+		f.origin.push(tree("kind: Deployment\napiVersion: apps/v1\nmetadata: {name: web\n", spreadOut("other", "app:1", 2, "")))
+		after(time.Minute)
+		if web, other := f.on("web"), f.on("other"); sum(web) != 2 || sum(other) != 2 {
+			t.Errorf("%v", f.running())
+		}
+		f.nodes[0].kill()
+		f.origin.push(tree(spreadOut("web", "app:1", 3, ""), spreadOut("other", "app:1", 2, "")))
+		after(2 * time.Minute)
+		if web, other := f.on("web"), f.on("other"); sum(web) < 3 || sum(other) < 2 {
+			t.Errorf("%v", f.running())
 		}
 	})
 }

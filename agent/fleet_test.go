@@ -111,15 +111,21 @@ func newFleet(t testing.TB, servers, agents int) *simulated {
 	f.origin.push(fstest.MapFS{})
 	for i := range servers + agents {
 		m := &member{
-			fleet: f, machine: hosttest.New(), clone: &clone{origin: f.origin, has: map[fleet.Revision]bool{}}, dir: t.TempDir(), lead: i < servers,
+			fleet: f, lead: i < servers,
 			node: fleet.Node{Name: fleet.NodeName(fmt.Sprintf("n%03d", i)), Labels: map[string]string{"kubernetes.io/hostname": fmt.Sprintf("n%03d", i)}, Voter: i < servers},
 		}
-		m.machine.AddImage("app:1", "app:2", "bad:1", "job:1")
-		m.machine.Behave("bad:1", hosttest.Process{Ends: true, After: time.Second, Code: 1})
-		m.machine.Behave("job:1", hosttest.Process{Ends: true, After: 20 * time.Second})
+		m.renew()
 		f.nodes = append(f.nodes, m)
 	}
 	return f
+}
+
+// renew gives a node another machine, with nothing on it.
+func (m *member) renew() {
+	m.machine, m.clone, m.dir = hosttest.New(), &clone{origin: m.fleet.origin, has: map[fleet.Revision]bool{}}, m.fleet.t.TempDir()
+	m.machine.AddImage("app:1", "app:2", "bad:1", "job:1")
+	m.machine.Behave("bad:1", hosttest.Process{Ends: true, After: time.Second, Code: 1})
+	m.machine.Behave("job:1", hosttest.Process{Ends: true, After: 20 * time.Second})
 }
 
 // start starts a node's agent.
@@ -135,7 +141,7 @@ func (m *member) start() {
 		Volumes: m.machine.Volumes, Follow: true, Act: true, Log: m.fleet.log.With("at", m.node.Name),
 		Sources: []agent.Source{{Name: "home", Path: ".", Source: m.clone, Every: func(failures int) time.Duration { return interval << min(failures, 3) }}},
 		Fleet: &agent.Fleet{
-			Roll: store, Lead: m.lead, Stay: simStay, Leader: func() fleet.NodeName { return "" },
+			Roll: store, Lead: m.lead, Stay: simStay, Leader: m.fleet.shared.Leader,
 			Bring: func(_ context.Context, _ fleet.SourceName, revision fleet.Revision) error { return m.bring(revision) },
 		},
 	})

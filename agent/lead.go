@@ -15,13 +15,22 @@ import (
 
 // lead decides whenever this process leads.
 func (a *Agent) lead(ctx context.Context) error {
+	differed := 0 // how often in a row it would have led, but for what it reads differently
 	for {
+		asked := time.Now()
 		lease, err := a.Store.Campaign(ctx)
 		if err != nil {
 			return err
 		}
-		err = a.takeLead(lease.Context()) //nolint:contextcheck // the lease's context is the one that counts
+		if time.Since(asked) > fullLook { // somebody else led
+			differed = 0
+		}
+		err = a.takeLead(lease.Context(), differed >= insist) //nolint:contextcheck // the lease's context is the one that counts
+		if errors.Is(err, errDiffers) {
+			differed++
+		}
 		if err == nil {
+			differed = 0
 			a.Log.Info("leads")
 			err = a.decide(lease) //nolint:contextcheck // the lease's context is the one that counts
 		}

@@ -2,8 +2,10 @@ package agent_test
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -11,6 +13,9 @@ import (
 	"testing/fstest"
 	"testing/synctest"
 	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/fleet"
@@ -22,10 +27,11 @@ var (
 	simLong  = flag.Int("sim.steps", 40, "how much befalls each")
 )
 
-// TestSim lives through what may befall a fleet, drawn by a seed: pushes good and bad, killed agents, power cuts, partitions, silent Git
-// servers, dead Podmans, killed containers, drains. All the while no name of a StatefulSet lives twice, no run of a CronJob is made
-// twice, and nothing that did not change is restarted; and when all is healed, the fleet is what was pushed last. A seed that fails
-// prints itself: go test ./agent -run TestSim -sim.seeds 1 -sim.seed N.
+// TestSim lives through what may befall a fleet, drawn by a seed: pushes good and bad, killed agents, power cuts, partitions of one way and
+// both (the leader's, too), silent Git servers, dead Podmans, calls to Podman that fail, killed containers, drains, machines that are
+// removed and replaced. All the while no name of a StatefulSet lives twice, no run of a CronJob is made twice, and nothing that did not
+// change is restarted; a rollout of which nothing but the leader's end comes in the way takes no more than it may; and when all is healed,
+// the fleet is what was pushed last. A seed that fails prints itself: go test ./agent -run TestSim -sim.seeds 1 -sim.seed N.
 func TestSim(t *testing.T) {
 	for i := range *simSeeds {
 		seed := *simFirst + uint64(i)
@@ -33,7 +39,10 @@ func TestSim(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				rng := rand.New(rand.NewPCG(seed, 0))
 				s := &sim{simulated: newFleet(t, 1+2*rng.IntN(2), rng.IntN(5)), rng: rng, began: time.Now(), on: map[fleet.NodeName]map[string]bool{}, mayDiffer: map[string]bool{},
-					containers: map[string]string{}, done: map[string]string{}}
+					containers: map[string]string{}, done: map[string]string{}, home: map[string]fleet.NodeName{}}
+				for _, m := range s.nodes {
+					m.node.Allocatable = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(fmt.Sprint(1 + rng.IntN(4)))}
+				}
 				defer s.end()
 				defer func() {
 					if t.Failed() {
@@ -58,6 +67,7 @@ type sim struct {
 	mayDiffer  map[string]bool                    // UIDs of pods whose containers were killed, or whose machine was
 	containers map[string]string                  // by UID and name of the container: its ID when it was seen last
 	done       map[string]string                  // by run: the UID of the pod that did it
+	home       map[string]fleet.NodeName          // by pod of kv: where its data are
 }
 
 func (s *sim) note(format string, args ...any) {
@@ -66,8 +76,11 @@ func (s *sim) note(format string, args ...any) {
 
 // scene is what is pushed.
 type scene struct {
-	web, api, db       int
+	web, api, db, kv   int
+	big                int
 	webImage, apiImage string
+	firm               string // image of a Deployment that is always well
+	log                bool
 	cron, broken       bool
 	settings           string
 }
@@ -76,6 +89,12 @@ func (c scene) files() fstest.MapFS {
 	list := []string{
 		spreadOut("web", c.webImage, c.web, ""), spreadOut("api", c.apiImage, c.api, "  progressDeadlineSeconds: 60\n"),
 		statefulSet("db", "app:1", c.db), configMap(c.settings),
+		withData(statefulSet("kv", "app:1", c.kv)),
+		asking(spreadOut("big", "app:1", c.big, ""), "1500m"),
+		spreadOut("firm", c.firm, firmPods, "  strategy: {rollingUpdate: {maxUnavailable: 1, maxSurge: 1}}\n"),
+	}
+	if c.log {
+		list = append(list, daemonSet("log", "app:1"))
 	}
 	if c.cron {
 		list = append(list, cronJob("*/2 * * * *", "job:1", ""))
@@ -87,11 +106,41 @@ func (c scene) files() fstest.MapFS {
 	return files
 }
 
+// firmPods is how many there are of the Deployment firm, of which at most one may be missing.
+const firmPods = 4
+
+// withData gives each pod of a StatefulSet a claim.
+func withData(stateful string) string {
+	mounted := strings.Replace(stateful, "imagePullPolicy: IfNotPresent", "imagePullPolicy: IfNotPresent, volumeMounts: [{name: data, mountPath: /data}]", 1)
+	return mounted + "  volumeClaimTemplates: [{metadata: {name: data}, spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}}]\n"
+}
+
+// asking has the pods of a Deployment ask for so much of a processor.
+func asking(deployment, cpu string) string {
+	return strings.Replace(deployment, "imagePullPolicy: IfNotPresent", "imagePullPolicy: IfNotPresent, resources: {requests: {cpu: "+cpu+"}}", 1)
+}
+
+func daemonSet(name, image string) string {
+	text := strings.Replace(spreadOut(name, image, 0, ""), "kind: Deployment", "kind: DaemonSet", 1)
+	return strings.Replace(text, "  replicas: 0\n", "", 1)
+}
+
+// room is how many pods fit that ask for as much as those of big.
+func (s *sim) room() int {
+	n := 0
+	for _, m := range s.nodes {
+		cpu := m.node.Allocatable[corev1.ResourceCPU]
+		n += int(cpu.MilliValue() / 1500)
+	}
+	return n
+}
+
 func (s *sim) draw() scene {
 	images := []string{"app:1", "app:2", "app:2", "bad:1"}
 	return scene{
-		web: 1 + s.rng.IntN(8), api: s.rng.IntN(4), db: s.rng.IntN(5), webImage: images[s.rng.IntN(4)], apiImage: images[s.rng.IntN(4)],
+		web: 1 + s.rng.IntN(8), api: s.rng.IntN(4), db: s.rng.IntN(5), kv: s.rng.IntN(4), webImage: images[s.rng.IntN(4)], apiImage: images[s.rng.IntN(4)],
 		cron: s.rng.IntN(2) == 0, broken: s.rng.IntN(5) == 0, settings: fmt.Sprint(s.rng.IntN(3)),
+		big: s.rng.IntN(s.room() + 3), firm: images[s.rng.IntN(2)], log: s.rng.IntN(3) > 0,
 	}
 }
 
@@ -102,9 +151,13 @@ func (s *sim) push(c scene) {
 
 func (s *sim) live() {
 	s.all()
-	s.push(scene{web: 3, api: 2, db: 2, webImage: "app:1", apiImage: "app:1", cron: true, settings: "0"})
+	s.push(scene{web: 3, api: 2, db: 2, kv: 2, webImage: "app:1", apiImage: "app:1", cron: true, settings: "0", big: 1, firm: "app:1", log: true})
 	s.pass(30)
-	for range *simLong {
+	quiet := s.rng.IntN(*simLong)
+	for i := range *simLong {
+		if i == quiet {
+			s.roll()
+		}
 		s.befall()
 		s.pass(1 + s.rng.IntN(40))
 		if s.t.Failed() {
@@ -118,7 +171,7 @@ func (s *sim) live() {
 func (s *sim) befall() {
 	m := s.nodes[s.rng.IntN(len(s.nodes))]
 	name := m.node.Name
-	switch s.rng.IntN(16) {
+	switch s.rng.IntN(21) {
 	case 0, 1, 2:
 		s.push(s.draw())
 	case 3:
@@ -167,6 +220,76 @@ func (s *sim) befall() {
 			m.stop()
 		}
 		m.start()
+	case 16, 17:
+		for _, m := range s.nodes {
+			if m.node.Name == s.shared.Leader() {
+				deaf := s.rng.IntN(2) == 0
+				s.note("%s leads, and hears nothing: %t, or is not heard", m.node.Name, deaf)
+				m.part(deaf, !deaf)
+			}
+		}
+	case 18, 19:
+		verb := []string{"CreatePod", "CreateContainer", "StartContainer", "StopContainer", "RemoveContainer", "RemovePod", "Write"}[s.rng.IntN(7)]
+		nth := 1 + s.rng.IntN(3)
+		s.note("%s of %s fails the %d. time from now on", verb, name, nth)
+		m.machine.Fail(verb, nth, errors.New("no space left on device"))
+	case 20:
+		s.replace(m)
+	}
+}
+
+// replace ends a machine for good, removes its node, and has another ready that may join under its name.
+func (s *sim) replace(m *member) {
+	at := slices.IndexFunc(s.nodes, func(o *member) bool { return o != m && o.stop != nil && !o.cut })
+	if m.lead || at < 0 {
+		return
+	}
+	s.note("%s burns down and is removed", m.node.Name)
+	s.excuse(m)
+	m.powerCut()
+	m.part(false, false)
+	if err := s.shared.Node(s.nodes[at].node.Name).Dismiss(context.Background(), m.node.Name); err != nil {
+		s.fault("%v", err)
+	}
+	m.renew()
+	maps.DeleteFunc(s.home, func(_ string, home fleet.NodeName) bool { return home == m.node.Name })
+}
+
+// roll has nothing in the way of a rollout but the leader's end, and looks whether ever more is missing than may be.
+func (s *sim) roll() {
+	s.note("quiet")
+	s.mend()
+	s.pass(200)
+	now := s.want
+	now.webImage, now.apiImage, now.firm, now.broken = "app:1", "app:1", map[string]string{"app:1": "app:2", "app:2": "app:1"}[now.firm], false
+	s.push(now)
+	end := s.rng.IntN(40)
+	for i := range 90 {
+		if i == end {
+			s.endLeader()
+		}
+		s.pass(1)
+		if n := sum(s.simulated.on("firm-")); n < firmPods-1 {
+			s.fault("of firm %d pods are there, and %d must be", n, firmPods-1)
+		}
+	}
+	s.note("quiet no more")
+}
+
+func (s *sim) endLeader() {
+	for _, m := range s.nodes {
+		if m.node.Name != s.shared.Leader() {
+			continue
+		}
+		if s.rng.IntN(2) == 0 {
+			s.note("kill the agent of %s, which leads", m.node.Name)
+			m.kill()
+			return
+		}
+		deaf := s.rng.IntN(2) == 0
+		s.note("%s leads, and hears nothing: %t, or is not heard", m.node.Name, deaf)
+		m.part(deaf, !deaf)
+		return
 	}
 }
 
@@ -221,6 +344,7 @@ func (s *sim) check() {
 				case fleet.KindStatefulSet:
 					if c.Lives() {
 						names[p.Pod.Name] = append(names[p.Pod.Name], where)
+						s.atHome(p.Pod.Name, m.node.Name)
 					}
 				case fleet.KindJob:
 					if c.Lives() {
@@ -244,6 +368,17 @@ func (s *sim) check() {
 	}
 }
 
+// atHome finds pods that run where their data are not.
+func (s *sim) atHome(pod string, node fleet.NodeName) {
+	if !strings.HasPrefix(pod, "kv-") {
+		return
+	}
+	if home, known := s.home[pod]; known && home != node {
+		s.fault("%s is on %s, and its data are on %s", pod, node, home)
+	}
+	s.home[pod] = node
+}
+
 // sameAs finds containers that were made anew without a cause.
 func (s *sim) sameAs(p fleet.ObservedPod, c fleet.ObservedContainer, where string) {
 	if !c.Lives() || strings.HasPrefix(c.Image, "bad:") {
@@ -265,9 +400,8 @@ func (s *sim) fault(format string, args ...any) {
 	}
 }
 
-// heal mends everything, and expects the fleet to be what is pushed last.
-func (s *sim) heal() {
-	s.note("all is healed")
+// mend mends everything.
+func (s *sim) mend() {
 	for _, m := range s.nodes {
 		m.part(false, false)
 		m.clone.mu.Lock()
@@ -283,9 +417,22 @@ func (s *sim) heal() {
 			s.fault("%v", err)
 		}
 	}
-	s.push(scene{web: 6, api: 2, db: 3, webImage: "app:2", apiImage: "app:1", settings: "9"})
+}
+
+// heal mends everything, and expects the fleet to be what is pushed last.
+func (s *sim) heal() {
+	s.note("all is healed")
+	s.mend()
+	big := min(2, s.room())
+	s.push(scene{web: 6, api: 2, db: 3, kv: 2, big: big, webImage: "app:2", apiImage: "app:1", firm: "app:1", log: true, settings: "9"})
 	s.pass(600)
-	want := map[string]int{"web": 6, "api": 2, "db": 3}
+	want := map[string]int{"web": 6, "api": 2, "db": 3, "kv": 2, "big": big, "firm": firmPods, "log": len(s.nodes)}
+	all := 0
+	for name, n := range want {
+		if all += n; n == 0 {
+			delete(want, name)
+		}
+	}
 	got := map[string]int{}
 	for _, line := range s.running() {
 		pod := strings.TrimPrefix(line, "default/")
@@ -295,7 +442,7 @@ func (s *sim) heal() {
 			}
 		}
 	}
-	if fmt.Sprint(got) != fmt.Sprint(want) || len(s.running()) != 11 {
+	if fmt.Sprint(got) != fmt.Sprint(want) || len(s.running()) != all {
 		s.fault("it does not come to rest as pushed: %v", s.running())
 	}
 	epoch := s.assignment().Epoch

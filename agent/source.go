@@ -44,14 +44,14 @@ func (a *Agent) follow(ctx context.Context, s Source) error {
 			return nil
 		case <-due:
 		case asked = <-a.syncs[s.Name]:
-		case answer := <-a.aligns[s.Name]:
-			answer <- a.align(ctx, s)
+		case asked := <-a.aligns[s.Name]:
+			asked.answer <- a.align(ctx, s, asked.own)
 			continue
 		case <-a.agreed[s.Name]:
 			switch {
 			case a.Fleet == nil:
 			case !a.reads():
-				_ = a.align(ctx, s) // said where it was noticed
+				_ = a.align(ctx, s, false) // said where it was noticed
 			case !a.Follow:
 			case !read, a.othersSaw(ctx, s.Name, known):
 				next = time.Now() // the last leader had not seen it yet, or somebody else was faster
@@ -68,7 +68,7 @@ func (a *Agent) follow(ctx context.Context, s Source) error {
 		fetched := a.fetch(ctx, s)
 		known[fetched.Revision] = true
 		if !a.reads() {
-			_ = a.align(ctx, s) // said where it was noticed
+			_ = a.align(ctx, s, false) // said where it was noticed
 		}
 		if asked != nil {
 			asked <- fetched

@@ -147,3 +147,21 @@ func other(node fleet.NodeName) fleet.NodeName {
 	}
 	return "alpha"
 }
+
+// TestDataOfABlindNode: an agent that begins while its Podman is dead says that nothing is there, which is not so.
+func TestDataOfABlindNode(t *testing.T) {
+	c := bindsData(t, 2, 1)
+	home := c.slot("db-0").Node
+	c.push(dbWithData(0, "a:1")).settle()
+	c.said[home] = fleet.NodeReport{Node: home, At: c.now, Trouble: "Podman does not answer"}
+	c.decide()
+	c.push(dbWithData(1, "a:1"))
+	c.decide()
+	if got := c.slot("db-0"); got.UID == "" || got.Node != "" || c.boundTo("data-db-0") != home {
+		t.Errorf("db-0 is on %q, its claim on %q\n%s", got.Node, c.boundTo("data-db-0"), c)
+	}
+	c.settle()
+	if got := c.slot("db-0"); got.Node != home {
+		t.Errorf("db-0 is on %q\n%s", got.Node, c)
+	}
+}

@@ -164,3 +164,14 @@ func (c *crowd) on(node fleet.NodeName, id fleet.ObjectID) fleet.Slot {
 	}
 	return fleet.Slot{}
 }
+
+// TestWishesGoWithTheNode: a machine that gets the name of one that was drained and removed gets pods, too.
+func TestWishesGoWithTheNode(t *testing.T) {
+	c := newCrowd(t, 2, deploymentOf("web", 2, "a:1")).settle()
+	c.asks(nodeID("beta"), fleet.DrainNode, func(i *fleet.Intent) { i.Source = "" })
+	c.settle()
+	c.nodes = c.nodes[:1]
+	delete(c.said, "beta")
+	c.settle()
+	c.wantIntents()
+}

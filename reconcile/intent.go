@@ -208,6 +208,10 @@ func (d *decider) intend() {
 		if i.Object.Kind == fleet.KindNode && d.exists[fleet.NodeName(i.Object.Name)] {
 			o, ok = fleet.Object{ID: i.Object}, true // what nodes say of themselves is in no source
 		}
+		if i.Object.Kind == fleet.KindNode && !d.exists[fleet.NodeName(i.Object.Name)] { // another machine may get its name
+			d.drop(i)
+			continue
+		}
 		if !ok {
 			if d.in.Desired.Known(i.Source, i.Object) {
 				d.drop(i)

@@ -150,6 +150,36 @@ func TestLostSinceFirstNoticed(t *testing.T) {
 	c.wantSpread(webID, "alpha×2")
 }
 
+// TestLeadersWhoseClocksDiffer: a leader whose clock is right does not wait for that of the one before it, nor does it make twice what
+// must not be.
+func TestLeadersWhoseClocksDiffer(t *testing.T) {
+	for name, skew := range map[string]time.Duration{"ahead": time.Hour, "behind": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			c := newCrowd(t, 3, webLike(3), statefulOf("db", 3, "a:1")).settle()
+			right := c.now
+			c.now = right.Add(skew)
+			c.lose("beta").decide()
+			c.now = right.Add(time.Second)
+			c.rounds(2)
+			c.after(25 * time.Second)
+			c.wantSpread(webID, "alpha×2 gamma×1")
+			if n := len(c.hosts["beta"].pods); n != 2 {
+				t.Errorf("%d pods on the lost node", n)
+			}
+			c.regain("beta").settle()
+			names := map[fleet.PodID]int{}
+			for _, s := range c.stored.Slots {
+				names[s.Pod]++
+			}
+			for name, n := range names {
+				if n > 1 {
+					t.Errorf("%s is there %d times", name, n)
+				}
+			}
+		})
+	}
+}
+
 // TestWhatIsNotMadeTwice: what must not live twice, or has data on the lost node, is waited for.
 func TestWhatIsNotMadeTwice(t *testing.T) {
 	jobTemplate := func(change ...func(*corev1.PodSpec)) corev1.PodTemplateSpec {

@@ -73,7 +73,7 @@ func (d *decider) strain() {
 			}
 			s := fleet.Strain{Node: d.in.Nodes[i].Name, Key: t.Key, Value: t.Value}
 			at, known := since[s]
-			if !known {
+			if !known || at.After(d.in.Now) { // a leader whose clock was ahead has noticed it
 				at = d.in.Now
 			}
 			s.Since = at

@@ -269,8 +269,8 @@ func claimsOf(s fleet.Slot, spec *corev1.PodSpec) []fleet.ClaimID {
 	return list
 }
 
-// rebind finds where the volumes of claims are. What a node said once holds while it is silent; what it does not have any more,
-// and no pod on it wants, is nowhere.
+// rebind finds where the volumes of claims are. What a node said once holds while it is silent or cannot look at itself; what it does
+// not have any more, and no pod on it wants, is nowhere.
 func (d *decider) rebind() {
 	reported := map[fleet.ClaimID]fleet.NodeName{}
 	for i := range d.in.Reports {
@@ -297,7 +297,9 @@ func (d *decider) rebind() {
 		if !d.exists[b.Node] {
 			continue
 		}
-		if at, is := reported[b.Claim]; d.nodes[b.Node] == nil || wanted[b] || is && at == b.Node {
+		at, is := reported[b.Claim]
+		report := d.nodes[b.Node]
+		if blind := report == nil || report.Trouble != ""; blind || wanted[b] || is && at == b.Node {
 			d.bindings[b.Claim] = b.Node
 		}
 	}

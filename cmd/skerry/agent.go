@@ -132,7 +132,7 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 			log.Warn("systemd cannot be told that the agent is ready", "err", err)
 		}
 		if drains {
-			isBack(ctx, api.NewClient(c.Listen.Socket), fleet.NodeName(c.Node.Name), log)
+			servers.Go(func() { isBack(ctx, api.NewClient(c.Listen.Socket), fleet.NodeName(c.Node.Name), log) })
 		}
 	})
 	for ctx.Err() == nil && err == nil {
@@ -195,14 +195,21 @@ func (d *daemon) life(ctx context.Context, again <-chan struct{}, ready func()) 
 	}
 	d.health.set(health)
 	d.all.set(mux)
+	return d.attend(ctx, again, p.Agent.Looked(), ready, p.run)
+}
+
+// attend runs an agent until ctx ends, another is wanted or it ends by itself.
+func (d *daemon) attend(ctx context.Context, again, looked <-chan struct{}, ready func(), run func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	var waiting sync.WaitGroup
-	defer waiting.Wait()
+	defer func() { // in this order: an agent that ends by itself ends those that wait for it
+		cancel()
+		waiting.Wait()
+	}()
 	waiting.Go(func() {
 		select {
 		case <-ctx.Done():
-		case <-p.Agent.Looked(): // not before it can say how its pods are
+		case <-looked: // not before it can say how its pods are
 			ready()
 		}
 	})
@@ -214,7 +221,7 @@ func (d *daemon) life(ctx context.Context, again <-chan struct{}, ready func()) 
 			cancel()
 		}
 	})
-	return p.run(ctx)
+	return run(ctx)
 }
 
 // listen opens the agent's socket and, when one is configured, its network address. A socket on which nobody

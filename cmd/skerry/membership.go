@@ -215,7 +215,10 @@ func (m *membership) chartered(ctx context.Context, c config) (config, error) {
 		if at := slices.IndexFunc(own, func(o sourceConfig) bool { return o.Name == string(t.Name) }); at >= 0 {
 			s = own[at]
 		}
-		s.Name, s.URL, s.Branch, s.Path = string(t.Name), t.URL, t.Branch, t.Path
+		if git.Redact(s.URL) != t.URL { // else it may have the node's own credentials in it
+			s.URL = t.URL
+		}
+		s.Name, s.Branch, s.Path = string(t.Name), t.Branch, t.Path
 		s.Interval, s.OnFailure, s.AllowEmpty = t.Interval, t.OnFailure, t.AllowEmpty
 		c.Sources = append(c.Sources, s)
 	}
@@ -305,6 +308,7 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 	loops.Go(func() { m.follow(ctx, changed) })
 	if m.member != nil {
 		loops.Go(func() { _ = m.member.PromoteLearners(ctx) }) // it ends with ctx alone
+		loops.Go(func() { _ = m.member.StandAside(ctx, func() bool { return m.store.Leader() == m.identity.Name() }) })
 		loops.Go(func() { m.tidy(ctx) })
 		loops.Go(func() {
 			select {

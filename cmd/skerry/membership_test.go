@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,15 +19,22 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
-// address is one that nobody listens on now.
+// addresses that were given out: two listeners of a test must not get one.
+var given sync.Map
+
+// address is one that nobody listens on now, and that the kernel gives to nobody who asks for any.
 func address(t *testing.T) string {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		at := fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(10_000))
+		if _, twice := given.LoadOrStore(at, true); twice {
+			continue
+		}
+		if l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", at); err == nil {
+			l.Close()
+			return at
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // founded is the configuration of a machine that has founded a fleet.
@@ -50,7 +59,7 @@ func opened(t *testing.T, c config) *membership {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- m.run(ctx, func() {}) }()
 	t.Cleanup(func() {

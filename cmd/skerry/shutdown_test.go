@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,88 +14,101 @@ import (
 
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/fleet"
-	"github.com/skerry-dev/skerry/reconcile"
 )
 
-// drainable is an agent of a node whose pods go one by one once it is drained.
-type drainable struct {
-	api.Backend
+// doorman is an agent's socket that answers for intents alone.
+type doorman struct {
 	mu      sync.Mutex
-	pods    []reconcile.Line
 	intents []fleet.Intent
-	looks   int
+	away    int // so many intents are refused still
 }
 
-func (d *drainable) Intend(_ context.Context, wish api.Wish) (fleet.Intent, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.intents = append(d.intents, wish.Intent)
-	return wish.Intent, nil
-}
-
-func (d *drainable) Status(context.Context) (api.Status, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.looks++
-	s := api.Status{Pods: d.pods}
-	for _, i := range d.intents {
-		s.Intents = append(s.Intents, api.Intent{Intent: i})
-	}
-	if len(d.intents) > 0 && len(d.pods) > 2 {
-		d.pods = d.pods[:len(d.pods)-1]
-	}
-	return s, nil
-}
-
-func (*drainable) Changed() <-chan struct{} {
-	c := make(chan struct{})
-	close(c)
-	return c
-}
-
-// client is one of it.
-func (d *drainable) client(t *testing.T) *api.Client {
+func (d *doorman) serve(t *testing.T) *api.Client {
 	t.Helper()
-	socket := filepath.Join(t.TempDir(), "s.sock")
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /skerry/v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		var s api.Status
+		for _, i := range d.intents {
+			s.Intents = append(s.Intents, api.Intent{Intent: i})
+		}
+		_ = json.NewEncoder(w).Encode(s)
+	})
+	mux.HandleFunc("POST /skerry/v1/intend", func(w http.ResponseWriter, r *http.Request) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.away--; d.away >= 0 {
+			http.Error(w, "the fleet's store does not answer", http.StatusServiceUnavailable)
+			return
+		}
+		var wish api.Wish
+		if err := json.NewDecoder(r.Body).Decode(&wish); err != nil {
+			t.Error(err)
+		}
+		d.intents = nil
+		if wish.Verb != fleet.Uncordon {
+			d.intents = []fleet.Intent{wish.Intent}
+		}
+		_ = json.NewEncoder(w).Encode(wish.Intent)
+	})
+	return api.NewClient(listenUnix(t, mux))
+}
+
+func listenUnix(t *testing.T, handler http.Handler) string {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "s")
 	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := &http.Server{Handler: api.Handler(d), ReadHeaderTimeout: time.Second}
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Second}
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() { server.Close() })
-	return api.NewClient(socket)
+	return socket
 }
 
-// TestDrainsBeforeItEnds: the end waits until only pods of DaemonSets and of other nodes are left; back again, the node is drained no
-// more, unless somebody else had asked for it.
-func TestDrainsBeforeItEnds(t *testing.T) {
-	line := func(name string, on fleet.NodeName, kind string) reconcile.Line {
-		return reconcile.Line{ID: fleet.PodID{Namespace: "default", Name: name}, Node: on, Owner: fleet.ObjectID{Kind: kind, Name: name}}
+// TestDownAndBack: a node that went down drained gets pods again when it is back, also when the fleet's memory does not answer at
+// once, and what operators had said of it before is what holds then.
+func TestDownAndBack(t *testing.T) {
+	by := func(verb fleet.IntentVerb, author string) []fleet.Intent {
+		return []fleet.Intent{{Object: node("alpha"), Verb: verb, Author: author}}
 	}
-	d := &drainable{pods: []reconcile.Line{
-		line("log", "alpha", fleet.KindDaemonSet), line("web-1", "beta", fleet.KindReplicaSet), line("web-2", "alpha", fleet.KindReplicaSet), line("db-0", "alpha", fleet.KindStatefulSet),
-	}}
-	client := d.client(t)
-	ctx, stop := context.WithCancel(t.Context())
-	later := drained(ctx, client, "alpha", slog.New(slog.DiscardHandler))
-	if later.Err() != nil || d.looks != 0 {
-		t.Fatal("it does not wait to be told to end")
+	for name, before := range map[string][]fleet.Intent{"nothing": nil, "cordoned": by(fleet.Cordon, "ada"), "drained": by(fleet.DrainNode, "ada")} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := &doorman{intents: before}
+			client := d.serve(t)
+			if err := leaveFirst(t.Context(), client, "alpha"); err != nil {
+				t.Fatal(err)
+			}
+			if len(d.intents) != 1 || d.intents[0].Verb != fleet.DrainNode {
+				t.Errorf("while it goes down: %+v", d.intents)
+			}
+			d.away = 1
+			isBack(t.Context(), client, "alpha", slog.New(slog.DiscardHandler))
+			d.away = 0
+			if len(d.intents) != len(before) || len(before) == 1 && (d.intents[0].Verb != before[0].Verb || d.intents[0].Author != "ada") {
+				t.Errorf("when it is back: %+v", d.intents)
+			}
+		})
 	}
-	stop()
-	<-later.Done()
-	d.mu.Lock()
-	if len(d.intents) != 1 || d.intents[0].Verb != fleet.DrainNode || d.intents[0].Object.Name != "alpha" || len(d.pods) != 2 || d.looks < 3 {
-		t.Errorf("%d looks, %v, %v", d.looks, d.intents, d.pods)
-	}
-	d.mu.Unlock()
-	isBack(t.Context(), client, "alpha", slog.New(slog.DiscardHandler))
-	if n := len(d.intents); n != 2 || d.intents[1].Verb != fleet.Uncordon {
-		t.Errorf("%v", d.intents)
-	}
-	d.intents = []fleet.Intent{{Object: node("alpha"), Verb: fleet.DrainNode, Author: "ada"}}
-	isBack(t.Context(), client, "alpha", slog.New(slog.DiscardHandler))
-	if len(d.intents) != 1 {
-		t.Errorf("somebody else's drain is ended: %v", d.intents)
+}
+
+// TestLifeEndsByItself: an agent that cannot go on ends, and does not leave a process behind that looks after nothing.
+func TestLifeEndsByItself(t *testing.T) {
+	fault := errors.New("it cannot go on")
+	d := &daemon{log: slog.New(slog.DiscardHandler)}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- d.attend(t.Context(), nil, nil, func() {}, func(context.Context) error { return fault })
+	}()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, fault) {
+			t.Errorf("it ended with %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it does not end")
 	}
 }

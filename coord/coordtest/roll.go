@@ -3,6 +3,7 @@ package coordtest
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -21,7 +22,7 @@ func RunRoll(t *testing.T, open func(t *testing.T, dir string) (coord.Store, coo
 		t.Helper()
 		got, err := r.Nodes(t.Context())
 		must(t, err)
-		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
+		if diff := cmp.Diff(want, got, cmpopts.EquateEmpty(), cmpopts.EquateComparable(netip.Prefix{})); diff != "" {
 			t.Fatal(diff)
 		}
 	}

@@ -170,6 +170,16 @@ func (s *Shared) Cut(name fleet.NodeName) { s.Part(name, true, true) }
 // Heal ends every cut of a node.
 func (s *Shared) Heal(name fleet.NodeName) { s.Part(name, false, false) }
 
+// Leader is who leads as far as the memory knows; empty while nobody does.
+func (s *Shared) Leader() fleet.NodeName {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leader == nil {
+		return ""
+	}
+	return s.leader.node.name
+}
+
 // Compact has nothing to forget: no history is kept.
 func (*Shared) Compact() {}
 

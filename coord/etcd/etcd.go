@@ -35,6 +35,9 @@ type Config struct {
 	Node      fleet.NodeName // who campaigns
 	Prefix    string         // of all keys; default /skerry/v1/
 	TTL       time.Duration  // after which a node that is not heard of has no session any more; default 5 s
+	// LeaderTTL is after which a leader that is not heard of leads no more; default 3 s, and not more than TTL. It is shorter, as all
+	// wait for the next, while nothing is lost with a leader that was only slow. etcd takes 1.5 times its election timeout at least.
+	LeaderTTL time.Duration
 	// Cache is a file for what was last known, to be started with while nothing answers; empty: none.
 	Cache string
 	Log   *slog.Logger // default: none
@@ -76,6 +79,9 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	if cfg.TTL == 0 {
 		cfg.TTL = 5 * time.Second
+	}
+	if cfg.LeaderTTL == 0 {
+		cfg.LeaderTTL = min(3*time.Second, cfg.TTL)
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)

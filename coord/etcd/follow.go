@@ -4,12 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // errRewound says that etcd is not the one that the mirror is of, or was restored to what it was before.
@@ -27,6 +32,7 @@ func (s *Store) follow() {
 	listed := false
 	for s.ctx.Err() == nil {
 		var err error
+		began := time.Now()
 		if !listed {
 			err = s.list(&heard)
 			listed = err == nil
@@ -43,7 +49,9 @@ func (s *Store) follow() {
 		if time.Since(heard) > s.cfg.TTL {
 			s.ill(mirrorPart, err)
 		}
-		if !again {
+		if again || heard.After(began) { // it was well, and another member may answer
+			s.rest(pause)
+		} else {
 			s.rest(s.retry())
 		}
 	}
@@ -106,66 +114,88 @@ func (s *Store) changed(t touched) {
 
 // watch applies what changes until it cannot go on. A watch that nothing is heard of is asked, and given up when it does
 // not answer: a connection may be cut without a word.
+//
+// It is a stream of its own and not clientv3's, which begins again after the last revision when its connection breaks: etcd does not
+// answer a watch that waits for a revision that is not there yet, and where nobody writes such a watch looks as if it were dead. This
+// one begins with what is known already, of which the mirror makes nothing new.
 func (s *Store) watch(heard *time.Time) error {
 	s.mirror.mu.Lock()
 	rev, cluster := s.mirror.rev, s.mirror.cluster
 	s.mirror.mu.Unlock()
 	ctx, cancel := context.WithCancel(clientv3.WithRequireLeader(s.ctx))
 	defer cancel()
-	go s.ask(ctx)
-	events := s.client.Watch(ctx, s.cfg.Prefix, clientv3.WithPrefix(), clientv3.WithRev(rev+1), clientv3.WithCreatedNotify(), clientv3.WithFragment())
-	silence := time.NewTimer(s.cfg.TTL)
+	silence := time.AfterFunc(s.silence(), cancel)
 	defer silence.Stop()
+	stream, err := etcdserverpb.NewWatchClient(s.client.ActiveConnection()).Watch(ctx, grpc.MaxCallRecvMsgSize(math.MaxInt32))
+	if err == nil {
+		err = stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_CreateRequest{CreateRequest: &etcdserverpb.WatchCreateRequest{
+			Key: []byte(s.cfg.Prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(s.cfg.Prefix)), StartRevision: rev, Fragment: true,
+		}}})
+	}
+	if err == nil {
+		go s.ask(stream)
+	}
+	var events []*mvccpb.Event // of fragments
 	for {
-		select {
-		case <-silence.C:
+		var resp *etcdserverpb.WatchResponse
+		if err == nil {
+			resp, err = stream.Recv()
+		}
+		switch {
+		case ctx.Err() != nil && !silence.Stop():
 			return errSilent
-		case resp, open := <-events:
-			switch {
-			case !open:
-				return errSilent
-			case resp.Err() != nil:
-				return resp.Err()
-			case resp.Header.ClusterId != cluster || resp.Header.Revision < rev:
-				return errRewound
-			}
-			*heard = time.Now()
-			silence.Reset(s.cfg.TTL)
-			if n := len(resp.Events); n > 0 {
-				rev = resp.Events[n-1].Kv.ModRevision
-				s.changed(s.mirror.apply(rev, s.changes(resp.Events)))
-			}
-			if resp.IsProgressNotify() { // is said when nothing is left to be told
-				rev = resp.Header.Revision
-				s.mirror.apply(rev, nil)
-				s.mirror.stir()
-				s.well(mirrorPart)
-			}
+		case err != nil:
+			return rpctypes.Error(err)
+		case resp.CompactRevision != 0:
+			return rpctypes.ErrCompacted
+		case resp.Canceled:
+			return rpctypes.Error(status.Error(codes.FailedPrecondition, resp.CancelReason))
+		case resp.Header.ClusterId != cluster || resp.Header.Revision < rev:
+			return errRewound
+		}
+		*heard = time.Now()
+		silence.Reset(s.silence())
+		events = append(events, resp.Events...)
+		switch n := len(events); {
+		case resp.Fragment || resp.Created:
+		case n > 0:
+			rev = max(rev, events[n-1].Kv.ModRevision)
+			s.changed(s.mirror.apply(rev, s.changes(events)))
+			events = nil
+		default: // progress, which is told when nothing is left to be
+			rev = resp.Header.Revision
+			s.mirror.apply(rev, nil)
+			s.mirror.stir()
+			s.well(mirrorPart)
 		}
 	}
 }
 
-// ask asks the watch to say that it is there.
-func (s *Store) ask(ctx context.Context) {
-	t := time.NewTicker(s.cfg.TTL / 4)
+// silence is how long a watch is believed that does not answer. One that is begun anew costs little.
+func (s *Store) silence() time.Duration { return s.cfg.TTL / 2 }
+
+// ask asks the watch to say that it is there, until it has ended.
+func (s *Store) ask(stream etcdserverpb.Watch_WatchClient) {
+	t := time.NewTicker(s.cfg.TTL / 5)
 	defer t.Stop()
 	for {
-		once, cancel := context.WithTimeout(ctx, s.cfg.TTL/4)
-		_ = s.client.RequestProgress(once) // what comes of it is heard on the watch
-		cancel()
+		err := stream.Send(&etcdserverpb.WatchRequest{RequestUnion: &etcdserverpb.WatchRequest_ProgressRequest{ProgressRequest: &etcdserverpb.WatchProgressRequest{}}})
+		if err != nil { // Recv has it, too
+			return
+		}
 		select {
-		case <-ctx.Done():
+		case <-stream.Context().Done():
 			return
 		case <-t.C:
 		}
 	}
 }
 
-func (s *Store) changes(events []*clientv3.Event) []change {
+func (s *Store) changes(events []*mvccpb.Event) []change {
 	list := make([]change, 0, len(events))
 	for _, e := range events {
 		c := change{key: s.short(e.Kv)}
-		if e.Type == clientv3.EventTypePut {
+		if e.Type == mvccpb.PUT {
 			c.entry = entryOf(e.Kv)
 		}
 		list = append(list, c)

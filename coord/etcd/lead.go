@@ -14,8 +14,8 @@ import (
 
 // lease is the right to commit: the key of the leader, on a lease of etcd's that is renewed by our own clock.
 //
-// When the request that made or renewed it was sent at t, etcd keeps it until t+TTL at least. The context ends a tenth of the TTL
-// before that, whatever the network does.
+// When the request that made or renewed it was sent at t, etcd keeps it until t+LeaderTTL at least: no leader of raft renews it who was
+// not one after t, and the next one lets all leases begin anew. The context ends a tenth of it before that, whatever the network does.
 type lease struct {
 	store  *Store
 	id     clientv3.LeaseID
@@ -74,7 +74,7 @@ func (s *Store) lead(ctx context.Context, cancel context.CancelFunc) (*lease, er
 	once, done := context.WithTimeout(ctx, s.cfg.TTL/2)
 	defer done()
 	sent := time.Now()
-	grant, err := s.client.Grant(once, seconds(s.cfg.TTL))
+	grant, err := s.client.Grant(once, seconds(s.cfg.LeaderTTL))
 	if err != nil {
 		return nil, err
 	}
@@ -108,7 +108,7 @@ func (s *Store) lead(ctx context.Context, cancel context.CancelFunc) (*lease, er
 
 // deadline is until when the lease is held for certain, by what was sent at that time.
 func (l *lease) deadline(sent time.Time) time.Time {
-	ttl := l.store.cfg.TTL
+	ttl := l.store.cfg.LeaderTTL
 	return sent.Add(ttl - ttl/10)
 }
 
@@ -117,7 +117,7 @@ func (l *lease) hold() {
 	defer close(l.ended)
 	defer l.tell()
 	defer l.expiry.Stop()
-	ttl := l.store.cfg.TTL
+	ttl := l.store.cfg.LeaderTTL
 	for wait := ttl / 4; ; {
 		l.store.pauseFor(l.ctx, wait)
 		if l.ctx.Err() != nil {
@@ -125,7 +125,7 @@ func (l *lease) hold() {
 		}
 		ctx, cancel := context.WithTimeout(l.ctx, ttl/3)
 		sent := time.Now()
-		_, err := l.store.client.KeepAliveOnce(ctx, l.id)
+		err := l.store.keepAlive(ctx, l.id)
 		cancel()
 		switch {
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):

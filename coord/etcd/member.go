@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -33,6 +34,7 @@ type Member struct {
 	cfg    MemberConfig
 	server *embed.Etcd
 	local  *clientv3.Client // without a network
+	ends   *atomic.Bool     // it is being stopped
 }
 
 // quota is how large the memory may become before writes are refused. A thousand nodes with ten thousand pods need a hundredth.
@@ -46,7 +48,8 @@ func StartMember(ctx context.Context, cfg MemberConfig) (*Member, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	c, err := cfg.embedded()
+	ends := &atomic.Bool{}
+	c, err := cfg.embedded(ends)
 	if err != nil {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
@@ -54,11 +57,11 @@ func StartMember(ctx context.Context, cfg MemberConfig) (*Member, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
-	return &Member{cfg: cfg, server: server, local: v3client.New(server.Server)}, nil
+	return &Member{cfg: cfg, server: server, local: v3client.New(server.Server), ends: ends}, nil
 }
 
 // embedded is the configuration in etcd's words.
-func (cfg *MemberConfig) embedded() (*embed.Config, error) {
+func (cfg *MemberConfig) embedded(ends *atomic.Bool) (*embed.Config, error) {
 	peer, err := url.Parse(cfg.PeerURL)
 	if err != nil {
 		return nil, err
@@ -94,7 +97,7 @@ func (cfg *MemberConfig) embedded() (*embed.Config, error) {
 	c.SnapshotCount, c.SnapshotCatchUpEntries = 5000, 2000
 	c.EnableGRPCGateway = false
 	c.MaxSnapFiles, c.MaxWalFiles = 3, 3
-	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&logCore{log: cfg.Log}))
+	c.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.New(&logCore{log: cfg.Log, ends: ends}))
 	return c, nil
 }
 
@@ -122,6 +125,7 @@ func (m *Member) Endpoints() []string { return []string{m.cfg.ClientURL} }
 
 // Stop ends the server; its data stay.
 func (m *Member) Stop() error {
+	m.ends.Store(true)
 	err := m.local.Close()
 	if errors.Is(err, context.Canceled) {
 		err = nil

@@ -121,6 +121,55 @@ func (m *Member) promote(ctx context.Context) {
 	}
 }
 
+// StandAside hands raft's leadership to another member whenever this one has it and busy says that the fleet is led from here, until
+// ctx ends: a machine that has both and fails takes twice as long to be replaced. Raft has to elect first, and lets all leases begin anew
+// then, so that nobody leads the fleet for an election, the leader's TTL and a second more. Where only one of the two is lost, it is one
+// of the two times: who leads the fleet outlives an election, and raft's leader knows when the lease ended. The others must be able to
+// go on without this one, or nothing is won.
+func (m *Member) StandAside(ctx context.Context, busy func() bool) error {
+	t := time.NewTicker(standAsideEvery)
+	defer t.Stop()
+	for {
+		if s := m.server.Server; s.Leader() == s.MemberID() && m.voters() > 2 && busy() {
+			handed := make(chan error, 1)
+			go func() { handed <- s.TryTransferLeadershipOnShutdown() }() // to who is connected longest; nothing is shut down
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case err := <-handed:
+				if err != nil {
+					m.cfg.Log.Warn("raft's leadership cannot be handed to another server", "err", err)
+					t.Reset(standAsideLater)
+				} else {
+					t.Reset(standAsideEvery)
+				}
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-t.C:
+		}
+	}
+}
+
+// voters is how many members have a vote, as far as this one knows.
+func (m *Member) voters() int {
+	n := 0
+	for _, p := range m.server.Server.Cluster().Members() {
+		if !p.IsLearner {
+			n++
+		}
+	}
+	return n
+}
+
+// How often it is looked whether raft's leadership is to be handed on, and when again where nobody could take it.
+const (
+	standAsideEvery = 500 * time.Millisecond
+	standAsideLater = 10 * time.Second
+)
+
 // RemoveMember takes a member's vote and its place, whether or not it lives. It waits, as long as ctx lets it, for the others to be
 // known to be well. One that is not there is no error.
 func (m *Member) RemoveMember(ctx context.Context, name string) error {

@@ -68,6 +68,16 @@ func (p *proxy) heal() {
 	}
 }
 
+// sever ends the connections that there are; others may be made.
+func (p *proxy) sever() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.conns = nil
+}
+
 // pass waits until something may pass.
 func (p *proxy) pass() bool {
 	p.mu.Lock()

@@ -3,9 +3,11 @@ package etcd
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -84,7 +86,7 @@ func (s *Store) renew(lease clientv3.LeaseID, seen *time.Time) {
 			return
 		}
 		ctx, cancel := context.WithTimeout(s.ctx, s.cfg.TTL/3)
-		_, err := s.client.KeepAliveOnce(ctx, lease)
+		err := s.keepAlive(ctx, lease)
 		cancel()
 		switch {
 		case errors.Is(err, rpctypes.ErrLeaseNotFound):
@@ -97,6 +99,28 @@ func (s *Store) renew(lease clientv3.LeaseID, seen *time.Time) {
 			s.well(sessionPart)
 			wait = s.cfg.TTL / 4
 		}
+	}
+}
+
+// keepAlive asks once for a lease to be renewed. The client's KeepAliveOnce tries again and again without a pause, until ctx ends.
+func (s *Store) keepAlive(ctx context.Context, lease clientv3.LeaseID) error {
+	within, cancel := context.WithCancel(ctx) // ends the stream
+	defer cancel()
+	stream, err := etcdserverpb.NewLeaseClient(s.client.ActiveConnection()).LeaseKeepAlive(within)
+	if err != nil {
+		return clientv3.ContextError(ctx, err)
+	}
+	if err := stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(lease)}); err != nil && !errors.Is(err, io.EOF) { // Recv says why
+		return clientv3.ContextError(ctx, err)
+	}
+	resp, err := stream.Recv()
+	switch {
+	case err != nil:
+		return clientv3.ContextError(ctx, err)
+	case resp.TTL <= 0:
+		return rpctypes.ErrLeaseNotFound
+	default:
+		return nil
 	}
 }
 

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 
 	"go.uber.org/zap/zapcore"
 )
@@ -10,15 +11,18 @@ import (
 // logCore hands what etcd's server logs to a logger of ours. A quiet fleet logs nothing: only warnings and what is worse are heard.
 type logCore struct {
 	log    *slog.Logger
+	ends   *atomic.Bool // the server is being stopped: what it says of its closing is no news
 	fields []zapcore.Field
 }
 
 // Enabled is for warnings.
-func (*logCore) Enabled(level zapcore.Level) bool { return level >= zapcore.WarnLevel }
+func (c *logCore) Enabled(level zapcore.Level) bool {
+	return level >= zapcore.WarnLevel && !c.ends.Load()
+}
 
 // With adds fields to all entries.
 func (c *logCore) With(fields []zapcore.Field) zapcore.Core {
-	return &logCore{log: c.log, fields: append(c.fields[:len(c.fields):len(c.fields)], fields...)}
+	return &logCore{log: c.log, ends: c.ends, fields: append(c.fields[:len(c.fields):len(c.fields)], fields...)}
 }
 
 // Check says that it writes what it is enabled for.

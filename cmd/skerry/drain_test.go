@@ -1,0 +1,87 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+
+	"github.com/skerry-dev/skerry/api"
+	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile"
+)
+
+// drainable is an agent of a node whose pods go one by one once it is drained.
+type drainable struct {
+	api.Backend
+	mu      sync.Mutex
+	pods    []reconcile.Line
+	intents []fleet.Intent
+	looks   int
+}
+
+func (d *drainable) Intend(_ context.Context, wish api.Wish) (fleet.Intent, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.intents = append(d.intents, wish.Intent)
+	return wish.Intent, nil
+}
+
+func (d *drainable) Status(context.Context) (api.Status, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.looks++
+	s := api.Status{Pods: d.pods}
+	for _, i := range d.intents {
+		s.Intents = append(s.Intents, api.Intent{Intent: i})
+	}
+	if len(d.intents) > 0 && len(d.pods) > 2 {
+		d.pods = d.pods[:len(d.pods)-1]
+	}
+	return s, nil
+}
+
+func (*drainable) Changed() <-chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}
+
+// client is one of it.
+func (d *drainable) client(t *testing.T) *api.Client {
+	t.Helper()
+	return api.NewClient(listenUnix(t, api.Handler(d)))
+}
+
+// TestDrainsBeforeItEnds: the end waits until only pods of DaemonSets and of other nodes are left; back again, the node is drained no
+// more, unless somebody else had asked for it.
+func TestDrainsBeforeItEnds(t *testing.T) {
+	line := func(name string, on fleet.NodeName, kind string) reconcile.Line {
+		return reconcile.Line{ID: fleet.PodID{Namespace: "default", Name: name}, Node: on, Owner: fleet.ObjectID{Kind: kind, Name: name}}
+	}
+	d := &drainable{pods: []reconcile.Line{
+		line("log", "alpha", fleet.KindDaemonSet), line("web-1", "beta", fleet.KindReplicaSet), line("web-2", "alpha", fleet.KindReplicaSet), line("db-0", "alpha", fleet.KindStatefulSet),
+	}}
+	client := d.client(t)
+	ctx, stop := context.WithCancel(t.Context())
+	later := drained(ctx, client, "alpha", slog.New(slog.DiscardHandler))
+	if later.Err() != nil || d.looks != 0 {
+		t.Fatal("it does not wait to be told to end")
+	}
+	stop()
+	<-later.Done()
+	d.mu.Lock()
+	if len(d.intents) != 1 || d.intents[0].Verb != fleet.DrainNode || d.intents[0].Object.Name != "alpha" || len(d.pods) != 2 || d.looks < 3 {
+		t.Errorf("%d looks, %v, %v", d.looks, d.intents, d.pods)
+	}
+	d.mu.Unlock()
+	isBack(t.Context(), client, "alpha", slog.New(slog.DiscardHandler))
+	if n := len(d.intents); n != 2 || d.intents[1].Verb != fleet.Uncordon {
+		t.Errorf("%v", d.intents)
+	}
+	d.intents = []fleet.Intent{{Object: node("alpha"), Verb: fleet.DrainNode, Author: "ada"}}
+	isBack(t.Context(), client, "alpha", slog.New(slog.DiscardHandler))
+	if len(d.intents) != 1 {
+		t.Errorf("somebody else's drain is ended: %v", d.intents)
+	}
+}
