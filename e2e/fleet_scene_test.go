@@ -259,6 +259,13 @@ func (q *squad) until(h *hosts.Host, what string, is func(api.Status) bool) api.
 		}
 	}
 	raw, _ := json.MarshalIndent(q.lastStatus(h), "", " ")
+	for _, other := range q.nodes { // those that are on
+		if _, err := other.ExecErr(context.WithoutCancel(ctx), "true"); err == nil {
+			s := q.lastStatus(other)
+			line, _ := json.Marshal(map[string]any{"epoch": s.Epoch, "fleet": s.Fleet, "waiting": s.Waiting})
+			q.t.Logf("host %s says %s", other.Name, line)
+		}
+	}
 	q.t.Fatalf("on host %s after %s not: %s (%v)\n%s", h.Name, long, what, fault, tail(raw, 6000))
 	return last
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -66,7 +67,11 @@ type told struct {
 	lease clientv3.LeaseID
 	keys  map[string][]byte // below reports/<node>/; nil: something that is to be replaced
 	plain []byte            // the head, as far as it is compared
+	rev   int64             // at which the head was written; 0: it is not there
 }
+
+// errOther says that something else lies there than what was told last.
+var errOther = errors.New("another report was told meanwhile")
 
 // tell writes reports: the newest, and of that only what changed.
 func (s *Store) tell() {
@@ -112,6 +117,10 @@ func (s *Store) tellAll() (wrote bool, err error) {
 }
 
 // tellOne writes what changed of one report, the head last: a pod that is missing means something only with the head's epoch.
+//
+// Each write hangs on the head being the one that is known. A request that nobody waits for any more may be carried out all the same,
+// after later ones: what goes to a raft leader that is cut off lies in a connection until the cut is healed. What is told after such
+// a request writes the head anew, so that it comes to nothing.
 func (s *Store) tellOne(t *told, lease clientv3.LeaseID, report fleet.NodeReport) (bool, error) {
 	prefix := s.key(reportsArea + "/" + segment(report.Node) + "/")
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.TTL)
@@ -123,7 +132,11 @@ func (s *Store) tellOne(t *told, lease clientv3.LeaseID, report fleet.NodeReport
 		}
 		*t = told{lease: lease, keys: map[string][]byte{}}
 		for _, kv := range resp.Kvs {
-			t.keys[strings.TrimPrefix(string(kv.Key), prefix)] = nil
+			key := strings.TrimPrefix(string(kv.Key), prefix)
+			t.keys[key] = nil
+			if key == "head" {
+				t.rev = kv.ModRevision
+			}
 		}
 	}
 	keys, plain, err := splitReport(report)
@@ -148,12 +161,21 @@ func (s *Store) tellOne(t *told, lease clientv3.LeaseID, report fleet.NodeReport
 	if string(plain) != string(t.plain) {
 		ops = append(ops, op{key: prefix + "head", value: keys["head"], lease: lease})
 	}
+	known := clientv3.Compare(clientv3.ModRevision(prefix+"head"), "=", t.rev)
+	rev := t.rev
 	for _, some := range batches(ops) {
-		if _, err := s.client.Txn(ctx).Then(clientOps(some)...).Commit(); err != nil {
+		resp, err := s.client.Txn(ctx).If(known).Then(clientOps(some)...).Commit()
+		if err == nil && !resp.Succeeded {
+			err = errOther
+		}
+		if err != nil {
 			return true, err
 		}
+		if string(plain) != string(t.plain) {
+			rev = resp.Header.Revision // the last one's: the head is in that
+		}
 	}
-	t.keys, t.plain = keys, plain
+	t.keys, t.plain, t.rev = keys, plain, rev
 	return true, nil
 }
 
