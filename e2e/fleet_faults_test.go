@@ -120,7 +120,11 @@ func TestFleetKills(t *testing.T) {
 	})
 	t.Run("conmon", func(t *testing.T) {
 		h := q.nodes[4]
-		pod := podOn(places(q.status(h), "web-"), h)
+		all := places(q.status(h), "web-")
+		pod := podOn(all, h)
+		if pod == "" {
+			t.Fatalf("on %s there is no pod of web: %v", h.Name, all)
+		}
 		settled := q.check.Cause("default/"+pod, "conmon is killed")
 		defer settled()
 		name := "default_" + pod + "_main"

@@ -104,7 +104,7 @@ func (d *decider) newBoard() *board {
 // kind is what a slot's pod is placed by. Pods of a StatefulSet differ in their names alone, which nobody asks for as a rule.
 func (b *board) kind(s *fleet.Slot) *place.Kind {
 	key := alike{namespace: s.Pod.Namespace, label: s.Label, group: s.Owner, want: s.Want}
-	if s.Controller != (fleet.ObjectID{}) {
+	if s.Controller.Kind == fleet.KindCronJob { // a Job of it has one pod, as a rule
 		key.group = s.Controller
 	}
 	if s.Defaults != nil {

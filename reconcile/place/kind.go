@@ -12,7 +12,10 @@ import (
 
 // Kind is what pods have in common that are placed alike: one namespace, labels and spec. Board.Kind makes it.
 type Kind struct {
-	Group     fleet.ObjectID // the workload at the top: its pods are spread
+	// Group is whose pods are spread. Of a Deployment it is the ReplicaSet, as in Kubernetes: pods of the version before say nothing
+	// about where those of this one are when it is gone.
+	Group fleet.ObjectID
+
 	namespace string
 	labels    labels.Set
 	Spec      *corev1.PodSpec
