@@ -330,3 +330,26 @@ func TestEndedPodsOfASetAreReplaced(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// TestRenamedMachineBeforeItSpeaks: what the fleet's only machine had under its old name is left alone until the machine says what it has.
+func TestRenamedMachineBeforeItSpeaks(t *testing.T) {
+	m := newMachine(t, deploymentOf("web", 2, "a:1"), podOf("one", "a:1")).settle()
+	was := m.uids()
+	in := m.input()
+	in.Nodes, in.Reports = []fleet.Node{{Name: "omega"}}, nil
+	d := Decide(in)
+	for _, s := range d.Next.Slots {
+		if s.Goal != fleet.Run {
+			t.Errorf("%s is to go before anything is known of it", s.Pod)
+		}
+	}
+	in.Previous, in.Reports = d.Next, m.input().Reports
+	for i := range in.Reports {
+		in.Reports[i].Node = "omega"
+	}
+	for _, s := range Decide(in).Next.Slots {
+		if was[s.Pod] != s.UID || s.Goal != fleet.Run || s.Node != "omega" {
+			t.Errorf("%s is %s with goal %s on %s, want %s to run on omega", s.Pod, s.UID, s.Goal, s.Node, was[s.Pod])
+		}
+	}
+}

@@ -20,7 +20,7 @@ func (d *decider) evict() {
 			continue
 		}
 		n := d.machines[s.Node]
-		if n == nil && len(d.machines) > 0 {
+		if n == nil && d.nodes[s.Node] != nil { // without its word it may be a machine that has another name now
 			s.Goal, s.Drained, s.Epoch = fleet.Drain, d.in.Now, d.epoch
 		}
 		if n == nil || n.Down != "" || s.Owner.Kind == fleet.KindDaemonSet {
