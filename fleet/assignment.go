@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"cmp"
+	"slices"
 	"time"
 )
 
@@ -127,13 +128,15 @@ type Assignment struct {
 	Revisions map[SourceName]Revision `json:"revisions,omitempty"`
 	Readings  []Reading               `json:"readings,omitempty"`
 	Heard     []NodeName              `json:"heard,omitempty"` // nodes that have ever reported, in order
-	Slots     []Slot                  `json:"slots,omitempty"`
-	Sets      []Set                   `json:"sets,omitempty"`
-	Rollouts  []Rollout               `json:"rollouts,omitempty"`
-	Jobs      []Job                   `json:"jobs,omitempty"`
-	Crons     []Cron                  `json:"crons,omitempty"`
-	Scalers   []Scaler                `json:"scalers,omitempty"`
-	Exposures []Exposure              `json:"exposures,omitempty"`
+	// Doubted are nodes of which nothing was heard since the fleet's memory was restored from a backup, in the order of their names.
+	Doubted   []Doubt    `json:"doubted,omitempty"`
+	Slots     []Slot     `json:"slots,omitempty"`
+	Sets      []Set      `json:"sets,omitempty"`
+	Rollouts  []Rollout  `json:"rollouts,omitempty"`
+	Jobs      []Job      `json:"jobs,omitempty"`
+	Crons     []Cron     `json:"crons,omitempty"`
+	Scalers   []Scaler   `json:"scalers,omitempty"`
+	Exposures []Exposure `json:"exposures,omitempty"`
 	// Unclaimed are claims whose volumes go as soon as no pod uses them; Prunable are those that go, data and all, when they
 	// are desired no more. Both are in order.
 	Unclaimed []Disposable `json:"unclaimed,omitempty"`
@@ -142,6 +145,30 @@ type Assignment struct {
 	// node the volumes of claims are, in the order of the claims.
 	Strains  []Strain  `json:"strains,omitempty"`
 	Bindings []Binding `json:"bindings,omitempty"`
+}
+
+// Doubt says that a node may run what nobody remembers, and since when.
+type Doubt struct {
+	Node  NodeName  `json:"node"`
+	Since time.Time `json:"since"`
+}
+
+// Doubting is what of an assignment counts that was restored from a backup. What the nodes run by now is not known: its slots are made
+// anew of what they report, nothing goes because of what it says, and runs that were due since the backup count as made. Its epoch is far
+// above all that nodes can have heard of meanwhile, so that nothing they report of that passes for an answer to what is decided next.
+func (a Assignment) Doubting(nodes []NodeName, now time.Time) Assignment {
+	a.Epoch += 1 << 30
+	a.Slots, a.Unclaimed, a.Strains, a.Doubted = nil, nil, nil, nil
+	for _, n := range slices.Sorted(slices.Values(nodes)) {
+		a.Doubted = append(a.Doubted, Doubt{n, now})
+	}
+	a.Crons = slices.Clone(a.Crons)
+	for i := range a.Crons {
+		if c := &a.Crons[i]; c.Last.Before(now) {
+			c.Last = now.Truncate(time.Minute)
+		}
+	}
+	return a
 }
 
 // Strain is a taint that pods may have to leave a node for, and since when it has it.

@@ -116,8 +116,9 @@ type decider struct {
 	disruptions []*budget.Budget // once reckoned
 	reckoned    bool
 
-	heard []fleet.NodeName                 // that have ever reported, in order
-	mute  struct{ up, any fleet.NodeName } // the first that never has: of those that are not down, and of all
+	heard   []fleet.NodeName // that have ever reported, in order
+	doubted []fleet.Doubt
+	mute    struct{ up, any fleet.NodeName } // the first that never has: of those that are not down, and of all
 
 	slots   []fleet.Slot
 	counted int                 // how many of them there were before anything was decided
@@ -221,7 +222,7 @@ func (d *decider) say(about fleet.ObjectID, wakeAt time.Time, notes []string) {
 }
 
 func (d *decider) decision() Decision {
-	next := fleet.Assignment{Epoch: d.in.Previous.Epoch, Heard: d.heard, Revisions: maps.Clone(d.in.Previous.Revisions), Slots: d.slots}
+	next := fleet.Assignment{Epoch: d.in.Previous.Epoch, Heard: d.heard, Doubted: d.doubted, Revisions: maps.Clone(d.in.Previous.Revisions), Slots: d.slots}
 	for source, revision := range d.in.Desired.Revisions {
 		if next.Revisions == nil {
 			next.Revisions = map[fleet.SourceName]fleet.Revision{}
@@ -269,7 +270,7 @@ func sorted[T any](m map[fleet.ObjectID]T) []T {
 }
 
 func same(a, b fleet.Assignment) bool {
-	return maps.Equal(a.Revisions, b.Revisions) && slices.EqualFunc(a.Readings, b.Readings, fleet.Reading.Equal) && slices.Equal(a.Heard, b.Heard) &&
+	return maps.Equal(a.Revisions, b.Revisions) && slices.EqualFunc(a.Readings, b.Readings, fleet.Reading.Equal) && slices.Equal(a.Heard, b.Heard) && slices.EqualFunc(a.Doubted, b.Doubted, equal) &&
 		slices.EqualFunc(a.Slots, b.Slots, func(x, y fleet.Slot) bool {
 			return x.UID == y.UID && x.Node == y.Node && x.Goal == y.Goal && x.Want == y.Want && x.Source == y.Source && x.From == y.From &&
 				x.Counted == y.Counted

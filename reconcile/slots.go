@@ -101,8 +101,18 @@ func (d *decider) hear() {
 	for _, name := range d.in.Previous.Heard {
 		before[name] = true
 	}
+	doubted := make(map[fleet.NodeName]fleet.Doubt, len(d.in.Previous.Doubted))
+	for _, doubt := range d.in.Previous.Doubted {
+		doubted[doubt.Node] = doubt
+	}
 	for _, n := range d.in.Nodes {
+		doubt, doubts := doubted[n.Name]
 		switch {
+		case doubts && d.nodes[n.Name] == nil:
+			d.doubt(doubt)
+			if before[n.Name] {
+				d.heard = append(d.heard, n.Name)
+			}
 		case before[n.Name] || d.nodes[n.Name] != nil:
 			d.heard = append(d.heard, n.Name)
 		case n.New:
@@ -112,6 +122,20 @@ func (d *decider) hear() {
 			d.mute.any = cmp.Or(d.mute.any, n.Name)
 		}
 	}
+}
+
+// doubt takes account of a node that may run what nobody remembers, because a backup was restored: what must not exist twice is not
+// made before it speaks or is removed, and all else not before it has had the time that pods of a lost node are waited for.
+func (d *decider) doubt(doubt fleet.Doubt) {
+	d.doubted = append(d.doubted, doubt)
+	d.mute.any = cmp.Or(d.mute.any, doubt.Node)
+	stay := cmp.Or(d.in.Stay, defaultStay)
+	if over := doubt.Since.Add(stay); d.in.Now.Before(over) && doubt.Since.Before(d.in.Now.Add(stay)) {
+		d.mute.up = cmp.Or(d.mute.up, doubt.Node)
+		d.wakeAt = fleet.Earliest(d.wakeAt, over)
+	}
+	d.note(nodeID(doubt.Node), "nothing was heard of it since a backup was restored, and it may have pods that the backup does not know: "+
+		"what must not run twice waits for it; if it is gone for good, skerry node remove %s", doubt.Node)
 }
 
 // unheard is the first node that has never reported, not counting those that are down or counting them too; empty when all

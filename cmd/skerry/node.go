@@ -391,8 +391,9 @@ func nodeRestoreCommand(o *options) *cobra.Command {
 	return &cobra.Command{
 		Use: "restore FILE", Short: "Make this machine the only server again, with what a backup remembers", Args: cobra.ExactArgs(1),
 		Long: `Make this machine the only server of its fleet again, with what a backup remembers: for when most servers are
-lost for good. The agent must not run. Nodes that are agents find it by themselves; other servers have to join anew.
-What was decided after the backup is found again from what nodes report.`,
+lost for good. The agent must not run. Nodes that are agents find it by themselves; other servers, and nodes that joined after
+the backup, have to join anew. What runs is found again from what nodes report: pods of StatefulSets and Jobs wait until every node
+that the backup knows has spoken or was removed (skerry node remove).`,
 		RunE: func(cmd *cobra.Command, args []string) error { return o.nodeRestore(cmd.Context(), args[0]) },
 	}
 }
@@ -417,7 +418,7 @@ func (o *options) nodeRestore(ctx context.Context, file string) error {
 	if err := os.Rename(dir, aside); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := etcd.Restore(file, dir, c.Node.Name, m.PeerURL); err != nil {
+	if err := etcd.Restore(ctx, file, dir, c.Node.Name, m.PeerURL, time.Now()); err != nil {
 		return errors.Join(err, os.RemoveAll(dir), os.Rename(aside, dir))
 	}
 	m.InitialCluster, m.Existing = map[string]string{c.Node.Name: m.PeerURL}, false

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/skerry-dev/skerry/fleet"
 )
@@ -128,6 +129,10 @@ func TestSnapshot(t *testing.T) {
 	s := connected(t, Config{Endpoints: m.Endpoints(), Node: "a", TTL: shortTTL})
 	l := leading(t, s)
 	must(t, s.Commit(t.Context(), l, slots(1, 3, "x")))
+	must(t, s.Register(t.Context(), fleet.Node{Name: "early"}))
+	silent := connected(t, Config{Endpoints: m.Endpoints(), Node: "silent", TTL: time.Hour})
+	must(t, silent.Report(t.Context(), fleet.NodeReport{Node: "silent", Epoch: 1}))
+	until(t, s, "the report is told", func() bool { r, err := s.Reports(t.Context()); return err == nil && len(r) == 1 })
 	file := filepath.Join(dir, "snapshot")
 	f, err := os.Create(file)
 	must(t, err)
@@ -135,11 +140,13 @@ func TestSnapshot(t *testing.T) {
 	must(t, f.Close())
 	must(t, s.Commit(t.Context(), l, slots(2, 3, "x")))
 	must(t, s.Register(t.Context(), fleet.Node{Name: "late"}))
+	silent.stop() // without a farewell
 	must(t, m.Stop())
 
 	cfg.Dir = filepath.Join(dir, "new")
-	must(t, Restore(file, cfg.Dir, "a", peer))
-	if err := Restore(file, cfg.Dir, "a", peer); err == nil {
+	restored := time.Now().Truncate(time.Second)
+	must(t, Restore(t.Context(), file, cfg.Dir, "a", peer, restored))
+	if err := Restore(t.Context(), file, cfg.Dir, "a", peer, restored); err == nil {
 		t.Fatal("a snapshot was restored over a member's data")
 	}
 	m, err = StartMember(t.Context(), cfg)
@@ -149,8 +156,12 @@ func TestSnapshot(t *testing.T) {
 	until(t, s, "the client knows what the snapshot held, and nothing later", func() bool {
 		a, err := s.Load(t.Context())
 		nodes, _ := s.Nodes(t.Context())
-		return err == nil && a.Epoch == 1 && len(a.Slots) == 3 && len(nodes) == 0
+		doubts := len(a.Doubted) == 1 && a.Doubted[0].Node == "early" && a.Doubted[0].Since.Equal(restored)
+		return err == nil && a.Epoch > 1<<20 && len(a.Slots) == 0 && doubts && len(nodes) == 1
 	})
+	if reports, err := s.Reports(t.Context()); err != nil || len(reports) > 0 {
+		t.Errorf("reports from before: %v, %v", reports, err)
+	}
 	until(t, s, "it is well again", func() bool { return s.Away() == "" })
 }
 

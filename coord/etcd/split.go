@@ -32,6 +32,7 @@ type item struct {
 var fields = []part{
 	whole("revisions", func(a *fleet.Assignment) *map[fleet.SourceName]fleet.Revision { return &a.Revisions }),
 	whole("heard", func(a *fleet.Assignment) *[]fleet.NodeName { return &a.Heard }),
+	whole("doubted", func(a *fleet.Assignment) *[]fleet.Doubt { return &a.Doubted }),
 	list("slot", func(a *fleet.Assignment) *[]fleet.Slot { return &a.Slots },
 		func(s *fleet.Slot) string { return s.UID }, func(a, b *fleet.Slot) int { return fleet.SlotOrder(*a, *b) }),
 	objects("set", func(a *fleet.Assignment) *[]fleet.Set { return &a.Sets }, func(s *fleet.Set) fleet.ObjectID { return s.ID }),
