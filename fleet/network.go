@@ -20,7 +20,21 @@ type NetworkSettings struct {
 	Domain  string         // below which Services and pods have their names
 	DNS     netip.Addr     // where pods ask for names
 	Pools   []AddressPool  // of addresses for Services of type LoadBalancer; the first that fits is taken from
+	// Between is how pods of different nodes reach one another, and TunnelPort the UDP port of nodes at which tunnels end.
+	Between    PodNetwork
+	TunnelPort uint16
 }
+
+// PodNetwork is how pods of different nodes reach one another.
+type PodNetwork string
+
+// The ways. PodsAuto is also what an empty word means.
+const (
+	PodsAuto   PodNetwork = "auto"    // each pair of nodes by itself: plain routes on one link, else a tunnel
+	PodsApart  PodNetwork = "none"    // not at all
+	PodsRouted PodNetwork = "host-gw" // by plain routes, for nodes on one link
+	PodsVXLAN  PodNetwork = "vxlan"   // through tunnels
+)
 
 // AddressPool is a set of addresses that clients outside reach the fleet by.
 type AddressPool struct {
@@ -70,6 +84,25 @@ type HostNet struct {
 	Checks []HealthCheck
 	// Fences are of the host's own pods, in the order of their addresses.
 	Fences []Fence
+	// Routes lead to the pods of other nodes, in the order of Pods, no two of which overlap.
+	Routes []Route
+	// Tunnel is the host's own end of those routes that lead through a tunnel; the zero value where none does.
+	Tunnel Tunnel
+}
+
+// Route is how a host reaches the pods of another node.
+type Route struct {
+	Node   NodeName
+	Pods   netip.Prefix // its part of the pod network
+	Via    netip.Addr   // its address
+	Tunnel bool         // packets are wrapped and sent there; else it is a neighbour and gets them as they are
+}
+
+// Tunnel is a host's end of the tunnels between nodes.
+type Tunnel struct {
+	Pods netip.Prefix // the host's own part of the pod network, by which others know its end
+	MTU  int          // of what goes through
+	Port uint16       // of UDP, on all nodes
 }
 
 // Fence is what NetworkPolicies let begin to and from a pod. Its own host and itself it always reaches, and they it.

@@ -16,6 +16,7 @@ type Node struct {
 	// Fleet is where other nodes reach its agent, host:port; empty on a single node.
 	Fleet       string              `json:"fleet,omitempty"`
 	Pods        netip.Prefix        `json:"pods,omitzero"`   // its part of the pod network; the zero Prefix on a single node, or before it was given one
+	Uplink      Uplink              `json:"uplink,omitzero"` // that has its Address
 	Voter       bool                `json:"voter,omitempty"` // it keeps a copy of the fleet's memory
 	Version     string              `json:"version,omitempty"`
 	Allocatable corev1.ResourceList `json:"allocatable,omitempty"`
@@ -23,6 +24,12 @@ type Node struct {
 	New           bool   `json:"-"` // it has joined and was never heard of: nothing of the fleet's can be on it
 	Unschedulable bool   `json:"-"` // it is cordoned, by Git or by an intent
 	Down          string `json:"-"` // why it cannot act; empty when it can
+}
+
+// Uplink is the link by which a node reaches others. The zero value is not known.
+type Uplink struct {
+	Net netip.Prefix `json:"net,omitzero"` // what is on the link: neighbours in it are reached without a router
+	MTU int          `json:"mtu,omitempty"`
 }
 
 // PodReport is what a node says of one pod that carries our labels, in a slot or not.

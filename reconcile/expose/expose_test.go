@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -203,6 +203,6 @@ func values(d fleet.Desired) []runtime.Object {
 }
 
 // addrs lets cmp look at addresses.
-var addrs = cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+var addrs = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 func netipPrefix(text string) netip.Prefix { return netip.MustParsePrefix(text) }
