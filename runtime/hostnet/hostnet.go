@@ -57,6 +57,7 @@ type Net struct {
 	here  map[netip.Addr]bool // as it was wanted last; nil: not known
 	gone  map[netip.Addr]bool // what was here, with flows still to forget
 	bare  bool                // the machine has no addresses for Services
+	apart bool                // it has no routes of ours
 	seen  uint32              // the generation in which all was well
 	sure  bool                // there is one
 	lost  bool                // rules were lost, and are not written yet
@@ -78,7 +79,7 @@ func New(log *slog.Logger) (*Net, error) {
 	if err := nft.Check(context.Background(), tx); err != nil {
 		return nil, fmt.Errorf("services need more of nftables than this kernel has (Linux 5.10 with NAT and connection tracking has it): %w", err)
 	}
-	return with(log, nft, kernel{forget, generation, count, hold}), nil
+	return with(log, nft, kernel{forget, generation, count, hold, lay}), nil
 }
 
 // kernel is what is asked of it past nft. They are fields for tests without one.
@@ -87,6 +88,7 @@ type kernel struct {
 	generation func() (uint32, error)                                          // how often the rules were changed by anybody
 	count      func(context.Context, knftables.Family) (map[string]int, error) // what is in a table
 	hold       func(want []netip.Addr) error                                   // makes the machine have addresses for Services
+	lay        func([]fleet.Route, fleet.Tunnel) error                         // makes the machine have routes to pods of other nodes
 }
 
 // with is a Net on any nftables.
@@ -107,16 +109,21 @@ func (n *Net) Serve(ctx context.Context, want fleet.HostNet) error {
 	if err != nil {
 		return fmt.Errorf("write rules of services: %w", err)
 	}
-	var held error
+	var held, laid error
 	if !n.bare || len(want.Addrs) > 0 { // others take addresses away, too, and nobody tells
 		held = n.hold(want.Addrs)
 		n.bare = held == nil && len(want.Addrs) == 0
 	}
-	if err := n.clear(); err != nil {
-		return errors.Join(err, held)
+	if !n.apart || len(want.Routes) > 0 { // and so do they with routes
+		laid = n.lay(want.Routes, want.Tunnel)
+		n.apart = laid == nil && len(want.Routes) == 0
 	}
-	if held != nil {
-		return host.Partly{Err: held}
+	partly := errors.Join(held, laid)
+	if err := n.clear(); err != nil {
+		return errors.Join(err, partly)
+	}
+	if partly != nil {
+		return host.Partly{Err: partly}
 	}
 	return nil
 }

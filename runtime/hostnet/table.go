@@ -537,6 +537,8 @@ func (w writer) rules() {
 		w.rule(chainOutput, "jump", chainServices)
 	}
 
+	// Pods send segments that fit their own link: what goes into a tunnel has to be shorter, and whoever is told so late waits.
+	w.rule(chainForward, "oifname", tunnelName, "tcp flags syn / syn,rst tcp option maxseg size set rt mtu")
 	// Behind destination NAT: ports are those of pods. What a pod and its own host say to each other does not come here.
 	w.rule(chainForward, "ct state established,related return")
 	w.rule(chainForward, ip, "saddr .", ip, "daddr", "@", setSelf, "return")

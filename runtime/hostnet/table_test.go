@@ -28,6 +28,7 @@ func paper() (n *Net, nft *knftables.Fake, forgot *[]stale) {
 		forget:     func(s stale) error { *forgot = append(*forgot, s); return nil },
 		generation: func() (uint32, error) { return 0, nil },
 		hold:       func([]netip.Addr) error { return nil },
+		lay:        func([]fleet.Route, fleet.Tunnel) error { return nil },
 		count: func(_ context.Context, family knftables.Family) (map[string]int, error) {
 			var text strings.Builder
 			for line := range strings.Lines(nft.Dump()) {

@@ -122,3 +122,69 @@ func WatchPorts(ctx context.Context, bridge string, ring func()) error {
 		}
 	}
 }
+
+// WatchRoutes calls ring whenever routes to pods of other nodes may have been lost, or have to lead elsewhere, until ctx ends: when
+// somebody else removes one, or the tunnel, and when addresses and default routes of the machine come and go, or a link goes up or down.
+// It blocks.
+func WatchRoutes(ctx context.Context, ring func()) error {
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE)
+	if err != nil {
+		return fmt.Errorf("watch routes: %w", err)
+	}
+	defer context.AfterFunc(ctx, socket.Close)()
+	running := map[int32]bool{} // links, as they were told of
+	links, err := netlink.LinkList()
+	if err != nil {
+		return fmt.Errorf("watch routes: %w", err)
+	}
+	for _, l := range links {
+		running[int32(l.Attrs().Index)] = l.Attrs().RawFlags&unix.IFF_RUNNING != 0
+	}
+	for {
+		messages, _, err := socket.Receive()
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.ENOBUFS):
+			ring()
+			continue
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return fmt.Errorf("watch routes: %w", err)
+		}
+		for _, m := range messages {
+			if concernsRoutes(m, running) {
+				ring()
+				break
+			}
+		}
+	}
+}
+
+// concernsRoutes reports whether a message of the kernel may be about our routes.
+func concernsRoutes(m syscall.NetlinkMessage, running map[int32]bool) bool {
+	switch m.Header.Type {
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		return true
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		if len(m.Data) < unix.SizeofRtMsg {
+			return false
+		}
+		route := nl.DeserializeRtMsg(m.Data)
+		return route.Dst_len == 0 || m.Header.Type == unix.RTM_DELROUTE && route.Protocol == uint8(RouteProtocol)
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		if len(m.Data) < unix.SizeofIfInfomsg {
+			return false
+		}
+		link, attrs := nl.DeserializeIfInfomsg(m.Data), attributes(m.Data[unix.SizeofIfInfomsg:])
+		if m.Header.Type == unix.RTM_DELLINK {
+			delete(running, link.Index)
+			return string(terminated(attrs[unix.IFLA_IFNAME])) == tunnelName
+		}
+		was, is := running[link.Index], link.Flags&unix.IFF_RUNNING != 0
+		running[link.Index] = is
+		return was != is && attrs[unix.IFLA_MASTER] == nil // ports of a bridge come and go with pods
+	}
+	return false
+}
