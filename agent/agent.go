@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -162,6 +163,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // heed passes on what the store tells. What other nodes report is for whoever leads alone: with many nodes there is always something.
 func (a *Agent) heed(ctx context.Context) error {
 	var epoch uint64
+	var nodes []fleet.Node
 	for {
 		select {
 		case <-ctx.Done():
@@ -170,6 +172,10 @@ func (a *Agent) heed(ctx context.Context) error {
 		}
 		a.leadBell.ring()
 		a.changed.ring()
+		if now, err := a.roll(ctx); err == nil && !slices.EqualFunc(now, nodes, met) {
+			nodes = now
+			a.nodeBell.ring()
+		}
 		assignment, err := a.Store.Load(ctx)
 		if err != nil {
 			continue

@@ -140,6 +140,19 @@ func (n *Network) turn(ctx context.Context, want fleet.HostNet) (turned bool, er
 	return turned, errors.Join(err, n.Checks.Serve(ctx, want.Checks))
 }
 
+// roll is the nodes that the machine's network leads to; nil where it leads to none.
+func (a *Agent) roll(ctx context.Context) ([]fleet.Node, error) {
+	if a.Fleet == nil || !a.Network.whole() {
+		return nil, nil
+	}
+	return a.Fleet.Roll.Nodes(ctx)
+}
+
+// met reports whether two descriptions of a node lead to it alike.
+func met(a, b fleet.Node) bool {
+	return a.Name == b.Name && a.Address == b.Address && a.Pods == b.Pods && a.Uplink == b.Uplink
+}
+
 // watchNetwork has passes made when somebody else changed rules or links. Without it they are found at the next pass.
 func (a *Agent) watchNetwork(ctx context.Context) error {
 	if a.Network.Watch == nil {

@@ -240,6 +240,10 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 	if err := w.meter.measure(ctx); err != nil {
 		w.Log.Warn("what containers use cannot be measured", "err", err)
 	}
+	nodes, err := w.roll(ctx)
+	if err != nil {
+		return reconcile.NodeInput{}, err
+	}
 	desired := reconcile.WithClaims(*w.held.desired.Load(), assignment.Slots)
 	busy, hooks := make(map[string]bool, len(w.busy)), map[string][]string{}
 	for uid, b := range w.busy {
@@ -249,7 +253,7 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 		}
 	}
 	return reconcile.NodeInput{
-		Node: w.Node, Assignment: assignment, Templates: w.templatesFor(assignment, desired), Desired: desired,
+		Node: w.Node, Nodes: nodes, Assignment: assignment, Templates: w.templatesFor(assignment, desired), Desired: desired,
 		Host: w.seen, Health: w.probers.snapshot(), Usage: w.meter.used, Network: w.Network.settings(), DNS: w.Network.at(), Past: w.pasts.all, Busy: busy, Hooks: hooks,
 		Attempts: w.attempts, Now: time.Now(),
 	}, nil

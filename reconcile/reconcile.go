@@ -50,6 +50,7 @@ type Decision struct {
 // NodeInput is all that Plan looks at.
 type NodeInput struct {
 	Node       fleet.Node
+	Nodes      []fleet.Node     // of the fleet, this one among them; nil on a node alone
 	Assignment fleet.Assignment // other nodes' slots are passed over
 	Templates  map[fleet.Hash]*corev1.PodTemplateSpec
 	Desired    fleet.Desired // for ConfigMaps, Secrets and claims

@@ -49,7 +49,9 @@ func (p *planner) network(slots []fleet.Slot) {
 		slices.SortFunc(net.Fronts, fleet.FrontOrder)
 	}
 	net.Fences = expose.FencesOf(p.in.Desired, pods, p.in.Node.Name)
-	if len(net.Fronts)+len(net.Fences) > 0 {
+	net.Routes, net.Tunnel, notes = expose.Routes(expose.RoutesInput{Nodes: p.in.Nodes, Node: p.in.Node.Name, Mode: settings.Between, Port: settings.TunnelPort})
+	p.plan.Report.Notes = append(p.plan.Report.Notes, notes...)
+	if len(net.Fronts)+len(net.Fences)+len(net.Routes) > 0 {
 		net.Here = p.here()
 		p.plan.Net = net
 	}

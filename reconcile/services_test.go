@@ -3,6 +3,7 @@ package reconcile
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -231,5 +232,37 @@ func TestPodsOwnBridges(t *testing.T) {
 	}
 	if len(m.host.Pods[0].IPs) != 3 {
 		t.Error("the host that was seen is changed")
+	}
+}
+
+// TestRoutesArePlanned: a node without pods of its own has routes to those of others, and what tells pods from clients outside; not where
+// Services are off, and its pods have addresses that others cannot tell apart.
+func TestRoutesArePlanned(t *testing.T) {
+	node := func(name, address, pods string) fleet.Node {
+		return fleet.Node{Name: fleet.NodeName(name), Address: address, Pods: netip.MustParsePrefix(pods)}
+	}
+	nodes := []fleet.Node{node("alpha", "10.0.0.11", "10.42.0.0/24"), node("beta", "10.0.0.12", "10.42.1.0/24")}
+	settings := serviceNetwork
+	settings.TunnelPort = 4789
+	plan := Plan(NodeInput{Node: nodes[0], Nodes: nodes, Network: settings, Now: time.Unix(0, 0)})
+	want := fleet.HostNet{
+		Pods:   []netip.Prefix{settings.Pods},
+		Routes: []fleet.Route{{Node: "beta", Pods: nodes[1].Pods, Via: netip.MustParseAddr("10.0.0.12"), Tunnel: true}},
+		Tunnel: fleet.Tunnel{Pods: nodes[0].Pods, MTU: 1450, Port: 4789},
+	}
+	if !reflect.DeepEqual(plan.Net, want) {
+		t.Errorf("%+v, want %+v", plan.Net, want)
+	}
+	settings.Without = "no root"
+	for name, in := range map[string]NodeInput{
+		"alone": {Node: nodes[0], Network: serviceNetwork}, "off": {Node: nodes[0], Nodes: nodes}, "node ports alone": {Node: nodes[0], Nodes: nodes, Network: settings},
+	} {
+		if got := Plan(in).Net; !reflect.DeepEqual(got, fleet.HostNet{}) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	nodes[1].Address = "nowhere"
+	if plan := Plan(NodeInput{Node: nodes[0], Nodes: nodes, Network: serviceNetwork}); len(plan.Report.Notes) != 1 || !strings.Contains(plan.Report.Notes[0].Text, "node beta do not reach each other") {
+		t.Errorf("notes are %v", plan.Report.Notes)
 	}
 }
