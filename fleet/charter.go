@@ -24,4 +24,6 @@ type NetworkTerms struct {
 	PodCIDR     string `json:"podCIDR,omitempty"`
 	ServiceCIDR string `json:"serviceCIDR,omitempty"`
 	Domain      string `json:"domain,omitempty"`
+	PodNetwork  string `json:"podNetwork,omitempty"`
+	VXLANPort   uint16 `json:"vxlanPort,omitempty"`
 }

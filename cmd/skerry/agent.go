@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,9 +87,6 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 	}
 	log.Info("agent starts", "version", version, "node", c.Node.Name, "config", from, "dataDir", c.Node.DataDir,
 		"socket", c.Listen.Socket, "podman", c.Podman.Socket, "sources", len(c.Sources), "fleet", memory.member != nil)
-	if !slices.Contains([]string{"auto", "none"}, c.Network.PodNetwork) {
-		log.Warn("network.podNetwork has no effect in this version")
-	}
 	if len(c.Sources) == 0 && memory.member == nil {
 		log.Warn("no source is configured: the agent looks after what was applied by hand, and nothing else")
 	}
@@ -146,6 +142,7 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 	servers.Wait()
 	if errors.Is(err, errRetired) {
 		err = errors.Join(memory.close(), c.forgetFleet())
+		c.leaveNetwork(context.WithoutCancel(ctx), log)
 		log.Info("this node has left its fleet: the agent ends")
 		return err
 	}
@@ -217,7 +214,7 @@ func (d *daemon) attend(ctx context.Context, again, looked <-chan struct{}, read
 		select {
 		case <-ctx.Done():
 		case <-again:
-			d.log.Info("the fleet goes by another charter: the agent begins anew, containers run on")
+			d.log.Info("the fleet goes by another charter, or this node has another place in it: the agent begins anew, containers run on")
 			cancel()
 		}
 	})

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 
 	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/hostnet"
 	"github.com/skerry-dev/skerry/sources/git"
 	"github.com/skerry-dev/skerry/sources/manifest"
 	"github.com/skerry-dev/skerry/sources/podsecurity"
@@ -53,6 +55,8 @@ type nodeConfig struct {
 	Taints  []taintConfig     `mapstructure:"taints"`
 	// DrainOnShutdown: the agent of a node of a fleet has its pods go elsewhere before it ends.
 	DrainOnShutdown bool `mapstructure:"drainOnShutdown"`
+
+	moves bool // Address was looked for, and another is followed
 }
 
 type taintConfig struct {
@@ -96,6 +100,7 @@ type policyConfig struct {
 type networkConfig struct {
 	Services          string       `mapstructure:"services"`
 	PodNetwork        string       `mapstructure:"podNetwork"`
+	VXLANPort         uint16       `mapstructure:"vxlanPort"`
 	PodCIDR           string       `mapstructure:"podCIDR"`
 	ServiceCIDR       string       `mapstructure:"serviceCIDR"`
 	Domain            string       `mapstructure:"domain"`
@@ -126,6 +131,9 @@ type sourceConfig struct {
 	CAFile               string `mapstructure:"caFile"`
 }
 
+// defaultVXLANPort is that of VXLAN, as firewalls know it.
+const defaultVXLANPort uint16 = 4789
+
 // defaultInterval is how often a source is looked at.
 const defaultInterval = 15 * time.Second
 
@@ -136,10 +144,11 @@ func settings() map[string]string {
 		name = "localhost"
 	}
 	return map[string]string{
-		"node.name": strings.ToLower(name), "node.address": defaultAddress(), "node.dataDir": "/var/lib/skerry",
+		"node.name": strings.ToLower(name), "node.address": "", "node.dataDir": "/var/lib/skerry",
 		"podman.socket": "unix:///run/podman/podman.sock",
 		"listen.socket": "/run/skerry/skerry.sock", "listen.address": "", "policy.podSecurity": string(podsecurity.Privileged),
-		"network.services": "auto", "network.podNetwork": "auto", "network.podCIDR": "10.42.0.0/16", "network.serviceCIDR": "10.43.0.0/16",
+		"network.services": "auto", "network.podNetwork": string(fleet.PodsAuto), "network.vxlanPort": strconv.Itoa(int(defaultVXLANPort)),
+		"network.podCIDR": "10.42.0.0/16", "network.serviceCIDR": "10.43.0.0/16",
 		"network.domain": "cluster.local",
 	}
 }
@@ -174,6 +183,9 @@ func (o *options) load() (config, error) {
 	}
 	if err := c.readLabels(); err != nil {
 		return c, fmt.Errorf("configuration %s: %w", c.from(), err)
+	}
+	if c.Node.Address == "" {
+		c.Node.Address, c.Node.moves = defaultAddress(), true
 	}
 	if o.socket != "" {
 		c.Listen.Socket = o.socket
@@ -248,8 +260,19 @@ func (c config) validate() error {
 	if !slices.Contains([]string{"", "auto", "on", "off"}, c.Network.Services) {
 		fault("network.services %q: auto, on or off is wanted", c.Network.Services)
 	}
-	if !slices.Contains([]string{"", "auto", "none", "host-gw", "vxlan", "wireguard"}, c.Network.PodNetwork) {
-		fault("network.podNetwork %q: auto, none, host-gw, vxlan or wireguard is wanted", c.Network.PodNetwork)
+	switch way := fleet.PodNetwork(c.Network.PodNetwork); way {
+	case "", fleet.PodsAuto, fleet.PodsApart:
+	case fleet.PodsRouted, fleet.PodsVXLAN:
+		if c.Network.Services == servicesOff {
+			fault("network.podNetwork %s: with network.services off pods have no addresses that others could reach", way)
+		}
+	case "wireguard":
+		fault("network.podNetwork wireguard is not done in this version. For links that are not trusted run WireGuard on the machines, set node.address to the one that each has in it, and leave podNetwork at auto")
+	default:
+		fault("network.podNetwork %q: auto, none, host-gw or vxlan is wanted", way)
+	}
+	if c.Network.VXLANPort == 0 {
+		fault("network.vxlanPort 0 is no port")
 	}
 	for key, cidr := range map[string]string{"network.podCIDR": c.Network.PodCIDR, "network.serviceCIDR": c.Network.ServiceCIDR} {
 		p, err := netip.ParsePrefix(cidr)
@@ -385,9 +408,10 @@ func (c config) node() fleet.Node {
 	for _, t := range c.Node.Taints {
 		taints = append(taints, corev1.Taint{Key: t.Key, Value: t.Value, Effect: corev1.TaintEffect(t.Effect)})
 	}
+	address, uplink := c.whereabouts(c.Node.Address)
 	return fleet.Node{
 		Taints: taints,
-		Name:   fleet.NodeName(c.Node.Name), Labels: labels, Address: c.Node.Address,
+		Name:   fleet.NodeName(c.Node.Name), Labels: labels, Address: address, Uplink: uplink,
 		Allocatable: corev1.ResourceList{
 			corev1.ResourceCPU:    *resource.NewQuantity(int64(runtime.NumCPU()), resource.DecimalSI),
 			corev1.ResourceMemory: *resource.NewQuantity(installed(), resource.BinarySI),
@@ -413,13 +437,8 @@ func installed() int64 {
 // defaultAddress is the one from which packets to the outside would leave, the first that is not loopback
 // where there is no such route, and loopback where there is nothing else.
 func defaultAddress() string {
-	var d net.Dialer
-	conn, err := d.Dial("udp", "192.0.2.1:9")
-	if err == nil {
-		defer conn.Close()
-		if a, ok := conn.LocalAddr().(*net.UDPAddr); ok {
-			return a.IP.String()
-		}
+	if a, ok := outward(); ok {
+		return a
 	}
 	addresses, _ := net.InterfaceAddrs()
 	at := slices.IndexFunc(addresses, func(a net.Addr) bool {
@@ -430,4 +449,40 @@ func defaultAddress() string {
 		return "127.0.0.1"
 	}
 	return addresses[at].(*net.IPNet).IP.String()
+}
+
+// outward is the address from which packets to the outside would leave.
+func outward() (string, bool) {
+	var d net.Dialer
+	conn, err := d.Dial("udp", "192.0.2.1:9")
+	if err != nil {
+		return "", false
+	}
+	defer conn.Close()
+	a, ok := conn.LocalAddr().(*net.UDPAddr)
+	if !ok || !a.IP.IsGlobalUnicast() {
+		return "", false
+	}
+	return a.IP.String(), true
+}
+
+// whereabouts is where others reach this machine just now, and by which link; the zero Uplink if no link has that address. Where it
+// cannot be found out, it is where it was.
+func (c config) whereabouts(was string) (string, fleet.Uplink) {
+	address := c.Node.Address
+	if c.Node.moves {
+		address = was
+		if now, ok := outward(); ok {
+			address = now
+		}
+	}
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return address, fleet.Uplink{}
+	}
+	uplink, err := hostnet.Uplink(a)
+	if err != nil {
+		return address, fleet.Uplink{}
+	}
+	return address, uplink
 }

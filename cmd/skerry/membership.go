@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -26,6 +27,7 @@ import (
 	"github.com/skerry-dev/skerry/coord/etcd"
 	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/hostnet"
 	"github.com/skerry-dev/skerry/sources/git"
 )
 
@@ -224,21 +226,51 @@ func (m *membership) chartered(ctx context.Context, c config) (config, error) {
 	}
 	if n := charter.Network; n != (fleet.NetworkTerms{}) {
 		c.Network.PodCIDR, c.Network.ServiceCIDR, c.Network.Domain = n.PodCIDR, n.ServiceCIDR, n.Domain
+		// A charter of before does not say how pods reach one another, and all nodes have to go by the same.
+		c.Network.PodNetwork, c.Network.VXLANPort = cmp.Or(n.PodNetwork, string(fleet.PodsAuto)), cmp.Or(n.VXLANPort, defaultVXLANPort)
 	}
 	return c, nil
 }
 
 // pods is this node's part of the pod network; the zero Prefix before the fleet knows of it.
 func (m *membership) pods(ctx context.Context) netip.Prefix {
+	own, _ := m.own(ctx)
+	return own.Pods
+}
+
+// own is this node as the fleet knows it, if it does.
+func (m *membership) own(ctx context.Context) (fleet.Node, bool) {
 	nodes, err := m.store.Nodes(ctx)
 	if err != nil {
-		return netip.Prefix{}
+		return fleet.Node{}, false
 	}
 	at := slices.IndexFunc(nodes, func(n fleet.Node) bool { return n.Name == m.identity.Name() })
 	if at < 0 {
-		return netip.Prefix{}
+		return fleet.Node{}, false
 	}
-	return nodes[at].Pods
+	return nodes[at], true
+}
+
+// relocate tells the fleet where this node is now, if that is not where it was. It is false when that has to be tried again.
+func (m *membership) relocate(ctx context.Context) bool {
+	own, ok := m.own(ctx)
+	if !ok {
+		return false // it is registered first
+	}
+	address, uplink := m.config.whereabouts(own.Address)
+	switch {
+	case uplink == (fleet.Uplink{}):
+		return false // it is nowhere just now
+	case address == own.Address && uplink == own.Uplink:
+		return true
+	}
+	m.log.Info("this node is elsewhere", "address", address, "was", own.Address, "on", uplink.Net, "mtu", uplink.MTU)
+	own.Address, own.Uplink = address, uplink
+	if err := m.store.Update(ctx, own); err != nil {
+		m.log.Warn("the fleet cannot be told where this node is", "err", err)
+		return false
+	}
+	return true
 }
 
 // settle sees to it that this node has a part of the pod network that nobody else has.
@@ -275,7 +307,8 @@ func (m *membership) settle(ctx context.Context) {
 
 // charter is what this node's configuration would have the fleet go by.
 func (c config) charter() fleet.Charter {
-	charter := fleet.Charter{Network: fleet.NetworkTerms{PodCIDR: c.Network.PodCIDR, ServiceCIDR: c.Network.ServiceCIDR, Domain: c.Network.Domain}}
+	n := c.Network
+	charter := fleet.Charter{Network: fleet.NetworkTerms{PodCIDR: n.PodCIDR, ServiceCIDR: n.ServiceCIDR, Domain: n.Domain, PodNetwork: n.PodNetwork, VXLANPort: n.VXLANPort}}
 	for _, s := range c.Sources {
 		charter.Sources = append(charter.Sources, fleet.SourceTerms{
 			Name: fleet.SourceName(s.Name), URL: git.Redact(s.URL), Branch: s.Branch, Path: s.Path,
@@ -393,8 +426,8 @@ func (m *membership) servers(ctx context.Context) []string {
 	return list
 }
 
-// follow keeps what the node has to know to find its fleet again, and calls changed when the fleet's charter or this node's part of the
-// pod network is another than it was when it began.
+// follow keeps what the node has to know to find its fleet again, and calls changed when the fleet's charter, this node's part of the
+// pod network or its address is another than it was when it began.
 func (m *membership) follow(ctx context.Context, changed func()) {
 	rang := make(chan struct{}, 1)
 	go func() {
@@ -405,26 +438,44 @@ func (m *membership) follow(ctx context.Context, changed func()) {
 			}
 		})
 	}()
+	moved := make(chan struct{}, 1)
+	go func() {
+		err := hostnet.WatchRoutes(ctx, func() {
+			select {
+			case moved <- struct{}{}:
+			default:
+			}
+		})
+		if err != nil {
+			m.log.Warn("it is not followed when this machine gets another address", "err", err)
+		}
+	}()
 	began, err := m.store.Charter(ctx)
-	part := m.pods(ctx)
+	was, _ := m.own(ctx)
 	if err != nil {
 		m.log.Warn("what the fleet goes by cannot be read", "err", err)
 	}
+	located := true // it is said when the agent starts
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-rang:
+		case <-moved:
+			located = false
 		}
 		if m.store.Away() == "" {
 			m.found(ctx)
 			m.settle(ctx)
 			m.remember(ctx)
+			located = located || m.relocate(ctx)
 		}
-		if now, err := m.store.Charter(ctx); err == nil && (!reflect.DeepEqual(now, began) || m.pods(ctx) != part) {
-			began, part = now, m.pods(ctx)
+		own, _ := m.own(ctx)
+		if now, err := m.store.Charter(ctx); err == nil && (!reflect.DeepEqual(now, began) || own.Pods != was.Pods || was.Address != "" && own.Address != was.Address) {
 			changed()
+			began = now
 		}
+		was = own
 	}
 }
 

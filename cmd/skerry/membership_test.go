@@ -118,11 +118,42 @@ func TestFounding(t *testing.T) {
 	if err != nil || len(with.Sources) != 1 || with.Sources[0].Username != "ada" || with.Sources[0].Interval != time.Minute {
 		t.Errorf("the node's own credentials are lost: %+v, %v", with.Sources, err)
 	}
+	if n := with.Network; n.PodNetwork != "auto" || n.VXLANPort != 4789 {
+		t.Errorf("a fleet that does not say it has pods reach each other by %q, port %d", n.PodNetwork, n.VXLANPort)
+	}
 	if err := m.Remove(t.Context(), "alpha"); err == nil || !strings.Contains(err.Error(), "only server") {
 		t.Errorf("%v", err)
 	}
 	if err := m.Remove(t.Context(), "beta"); err == nil || !strings.Contains(err.Error(), "no node beta") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestRelocates: the fleet is told when this machine is elsewhere, and not when it is nowhere.
+func TestRelocates(t *testing.T) {
+	m := opened(t, founded(t, nil))
+	comes(t, m, "it has its part of the pod network", func() bool { return m.pods(t.Context()).IsValid() })
+	is, _ := m.own(t.Context())
+	if is.Uplink.Net != netip.MustParsePrefix("127.0.0.1/32") || is.Uplink.MTU == 0 {
+		t.Errorf("its link is %+v", is.Uplink)
+	}
+	was := is
+	was.Address, was.Uplink = "192.0.2.9", fleet.Uplink{}
+	if err := m.store.Update(t.Context(), was); err != nil {
+		t.Fatal(err)
+	}
+	if !m.relocate(t.Context()) {
+		t.Error("it has to be tried again")
+	}
+	if got, _ := m.own(t.Context()); got.Address != is.Address || got.Uplink != is.Uplink || got.Pods != is.Pods {
+		t.Errorf("%+v, want %+v", got, is)
+	}
+	m.config.Node.Address = "192.0.2.9"
+	if m.relocate(t.Context()) {
+		t.Error("an address that is nowhere is not tried again")
+	}
+	if got, _ := m.own(t.Context()); got.Address != is.Address {
+		t.Errorf("the fleet looks for it at %s", got.Address)
 	}
 }
 

@@ -46,6 +46,7 @@ const (
 func (n networkConfig) settings() fleet.NetworkSettings {
 	s := fleet.NetworkSettings{
 		Services: true, Pods: netip.MustParsePrefix(n.PodCIDR), Addrs: []netip.Prefix{netip.MustParsePrefix(n.ServiceCIDR)}, Domain: n.Domain,
+		Between: fleet.PodNetwork(n.PodNetwork), TunnelPort: n.VXLANPort,
 	}
 	for _, p := range n.LoadBalancerPools {
 		pool := fleet.AddressPool{Name: p.Name, Namespaces: p.Namespaces}
@@ -62,13 +63,16 @@ func (n networkConfig) settings() fleet.NetworkSettings {
 }
 
 // network makes what Services need of this machine. Where they cannot or must not be served whole, it changes nothing of the machine.
-// Pods is the part of the pod network that is this machine's.
-func (c config) network(ctx context.Context, machine host.Bridges, pods netip.Prefix, log *slog.Logger) (*agent.Network, error) {
+// Pods is the part of the pod network that is this machine's, and alone says that there are no others.
+func (c config) network(ctx context.Context, machine host.Bridges, pods netip.Prefix, alone bool, log *slog.Logger) (*agent.Network, error) {
 	if c.Network.Services == servicesOff {
 		return c.proxied("network.services is off", log), nil //nolint:contextcheck // it lives as long as the process
 	}
 	if !pods.IsValid() { // the agent begins anew when it has one
 		return c.proxied("the fleet has not given this node its part of the pod network yet", log), nil //nolint:contextcheck // it lives as long as the process
+	}
+	if alone {
+		c.Network.PodNetwork = string(fleet.PodsApart)
 	}
 	n, err := c.whole(ctx, machine, pods, log)
 	if err != nil && c.Network.Services != servicesOn {
@@ -110,6 +114,9 @@ func (c config) whole(ctx context.Context, machine host.Bridges, pods netip.Pref
 			group, ctx := errgroup.WithContext(ctx)
 			group.Go(func() error { return rules.Watch(ctx, ring) })
 			group.Go(func() error { return hostnet.WatchPorts(ctx, bridge.Interface, ring) })
+			if settings.Between != fleet.PodsApart {
+				group.Go(func() error { return hostnet.WatchRoutes(ctx, ring) })
+			}
 			return group.Wait()
 		},
 		Names: dns.New(dns.Config{Log: log}), Packets: packets, Listener: listener,
@@ -195,7 +202,7 @@ func free(bridge host.Bridge, services ...netip.Prefix) error {
 	}
 	var taken []string
 	for _, r := range routes {
-		if r.Dst == nil {
+		if r.Dst == nil || r.Protocol == hostnet.RouteProtocol {
 			continue
 		}
 		to, ok := netip.AddrFromSlice(r.Dst.IP)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -301,7 +302,7 @@ remove the node there, too.`,
 			client := api.NewClient(c.Listen.Socket)
 			if _, err := client.Status(cmd.Context()); errors.Is(err, api.ErrNoAgent) {
 				if force {
-					return o.forget(c)
+					return o.forget(cmd.Context(), c)
 				}
 				return fmt.Errorf("%w: start the agent, so that the fleet hears of it; or, where that is no more, or has removed this node: skerry node leave --force", err)
 			}
@@ -320,7 +321,7 @@ remove the node there, too.`,
 }
 
 // forget has this machine forget its fleet, which is not told.
-func (o *options) forget(c config) error {
+func (o *options) forget(ctx context.Context, c config) error {
 	if _, err := pki.LoadMembership(c.fleetDir()); errors.Is(err, pki.ErrNone) {
 		return fmt.Errorf("%s belongs to no fleet", c.Node.Name)
 	}
@@ -331,6 +332,7 @@ func (o *options) forget(c config) error {
 	if err := errors.Join(c.forgetFleet(), own.Close()); err != nil {
 		return err
 	}
+	c.leaveNetwork(ctx, slog.New(slog.NewTextHandler(o.err, nil)))
 	fmt.Fprintf(o.out, "%[1]s has forgotten its fleet, which was not told: where it goes on, run skerry node remove %[1]s. skerry agent starts a node alone.\n", c.Node.Name)
 	return nil
 }

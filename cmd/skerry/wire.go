@@ -120,7 +120,7 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 		if member != nil {
 			pods = cfg.Node.Pods
 		}
-		if cfg.Network, err = c.network(ctx, p.machine, pods, w.log); err != nil {
+		if cfg.Network, err = c.network(ctx, p.machine, pods, member == nil, w.log); err != nil {
 			return err
 		}
 	}
