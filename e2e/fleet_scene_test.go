@@ -83,17 +83,23 @@ func (q *squad) write(h *hosts.Host) {
 func newFleet(t testing.TB, n int, replaceAfter string) *squad {
 	t.Helper()
 	q := newSquad(t, n, replaceAfter)
-	a := q.nodes[0]
+	q.unite(3)
+	return q
+}
+
+// unite makes a fleet of all hosts, the first of them servers, and starts their agents.
+func (q *squad) unite(servers int) {
+	q.t.Helper()
+	a, n := q.nodes[0], len(q.nodes)
 	q.must(a, "node", "init")
 	q.start(a)
 	for i, h := range q.nodes[1:] {
-		q.join(a, h, i < 2)
+		q.join(a, h, i+1 < servers)
 		q.start(h)
 	}
 	q.until(a, "the fleet is complete", func(s api.Status) bool {
 		return s.Fleet != nil && len(s.Fleet.Nodes) == n && !slices.ContainsFunc(s.Fleet.Nodes, func(m reconcile.Machine) bool { return m.State != "Ready" })
 	})
-	return q
 }
 
 // join lets a host into the fleet, as the commands say that it is done.

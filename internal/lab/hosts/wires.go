@@ -216,7 +216,12 @@ func (h *Host) Listen(ctx context.Context, network, address string) (net.Listene
 
 // Dial connects as a process of the host would, whatever it says about the network. It fits http.Transport's DialContext.
 func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, error) {
-	space, err := h.path("/proc/1/ns/net")
+	return h.DialAs(ctx, 1, network, address)
+}
+
+// DialAs connects as one of the host's processes would, by its number there: one of a pod has another network.
+func (h *Host) DialAs(ctx context.Context, process int, network, address string) (net.Conn, error) {
+	space, err := h.path(fmt.Sprintf("/proc/%d/ns/net", process))
 	if err != nil {
 		return nil, err
 	}
