@@ -107,7 +107,7 @@ func TestFleetPodsReachEachOther(t *testing.T) {
 		q.write(h)
 	}
 	look := func() string {
-		return made(a) + a.Exec("sh", "-c", "ss -lun | grep -v :10053; sysctl -a --pattern 'net.ipv4.*conf'")
+		return made(a) + a.Exec("sh", "-c", "ss -Hlun | grep -v :10053; sysctl -a --pattern 'net.ipv4.*conf'")
 	}
 	before := look()
 	q.start(a)

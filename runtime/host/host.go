@@ -228,7 +228,7 @@ type Network interface {
 }
 
 // Partly is an error of Serve that keeps nobody in the rotation: connections go to the ends that are wanted and to no others, but not
-// from every port and address from which they should.
+// from every port and address from which they should, or not to the pods of every node.
 type Partly struct{ Err error }
 
 func (e Partly) Error() string { return e.Err.Error() }

@@ -19,6 +19,10 @@
 // end a sticky client has, each machine knows for itself. Where a node port is masqueraded, so are other destination NATs of
 // the machine that have its number as their port, for clients that are no pods.
 //
+// Pods of other nodes are reached by routes in the machine's main table, which bear RouteProtocol, and where they need one through the device
+// skerry-vx. Both are looked at with each Serve: it costs less than a millisecond, and not all that takes them away is told of. What is
+// there as it should be is not touched.
+//
 // For pods of one bridge there are PrepareBridge and PreparePort, which is a matter of links and not of rules.
 //
 // The text of transactions is tested with knftables' fake, everything else with real packets between network namespaces in
