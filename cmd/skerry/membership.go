@@ -181,8 +181,13 @@ func (m *membership) close() error {
 // roll is the fleet's, for a node that has joined: registering does not bring back one that was removed.
 type roll struct{ *etcd.Store }
 
-// Register says what this node is.
-func (r roll) Register(ctx context.Context, node fleet.Node) error { return r.Update(ctx, node) }
+// Register says what this node is. Its part of the pod network is what the roll has: the node may have forgotten it.
+func (r roll) Register(ctx context.Context, node fleet.Node) error {
+	return r.Update(ctx, node.Name, func(known *fleet.Node) {
+		node.Pods = known.Pods
+		*known = node
+	})
+}
 
 // part is what the agent has to know of the fleet.
 func (m *membership) part() *agent.Fleet {
@@ -264,9 +269,7 @@ func (m *membership) settle(ctx context.Context) {
 	if part == nodes[at].Pods {
 		return
 	}
-	own := nodes[at]
-	own.Pods = part
-	if err := m.store.Update(ctx, own); err != nil {
+	if err := m.store.Update(ctx, m.identity.Name(), func(own *fleet.Node) { own.Pods = part }); err != nil {
 		m.log.Warn("the fleet cannot be told which part of the pod network this node has", "part", part, "err", err)
 		return
 	}

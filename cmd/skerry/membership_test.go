@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-dev/skerry/coord"
 	"github.com/skerry-dev/skerry/coord/etcd"
 	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
@@ -123,6 +125,30 @@ func TestFounding(t *testing.T) {
 	}
 	if err := m.Remove(t.Context(), "beta"); err == nil || !strings.Contains(err.Error(), "no node beta") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestRangeStays: a node that has forgotten its part of the pod network, or remembers another, keeps the one that the roll has when it
+// says who it is. All else is what it says.
+func TestRangeStays(t *testing.T) {
+	m := opened(t, founded(t, nil))
+	comes(t, m, "it has its part of the pod network", func() bool { return m.pods(t.Context()).IsValid() })
+	has := netip.MustParsePrefix("10.42.7.0/24") // which nobody would be given now
+	if err := m.store.Update(t.Context(), "alpha", func(n *fleet.Node) { n.Pods = has }); err != nil {
+		t.Fatal(err)
+	}
+	for i, remembered := range []netip.Prefix{{}, netip.MustParsePrefix("10.42.3.0/24")} {
+		said := fleet.Node{Name: "alpha", Address: fmt.Sprintf("10.0.0.%d", i), Pods: remembered}
+		if err := m.part().Roll.Register(t.Context(), said); err != nil {
+			t.Fatal(err)
+		}
+		nodes, err := m.store.Nodes(t.Context())
+		if err != nil || len(nodes) != 1 || nodes[0].Pods != has || nodes[0].Address != said.Address {
+			t.Errorf("remembering %v, it is on the roll with %+v, %v", remembered, nodes, err)
+		}
+	}
+	if err := m.part().Roll.Register(t.Context(), fleet.Node{Name: "beta"}); !errors.Is(err, coord.ErrUnknown) {
+		t.Errorf("a node that is not on the roll is registered: %v", err)
 	}
 }
 
