@@ -85,8 +85,8 @@ func (a *Agent) stay() time.Duration {
 	return a.Fleet.Stay
 }
 
-// errDiffers says that a commit reads differently here than where it was decided on: another version of Skerry does, or another policy.
-var errDiffers = errors.New("are all nodes of one version of Skerry, and of one policy.podSecurity?")
+// errDiffers says that a commit reads differently here than where it was decided on: another version of Skerry does.
+var errDiffers = errors.New("are all nodes of one version of Skerry?")
 
 // insist is after how many turns in a row a process leads although it reads differently: nobody is there who does not. An upgrade of
 // all servers would end all deciding otherwise.

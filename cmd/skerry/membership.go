@@ -206,8 +206,8 @@ func (m *membership) node(n fleet.Node) fleet.Node {
 	return n
 }
 
-// chartered is a node's configuration with what the fleet goes by: its networks, and its sources, read with what this node's
-// configuration says of how to reach them.
+// chartered is a node's configuration with what the fleet goes by: its networks, what pods are held to, and its sources, read with
+// what this node's configuration says of how to reach them.
 func (m *membership) chartered(ctx context.Context, c config) (config, error) {
 	charter, err := m.store.Charter(ctx)
 	if err != nil {
@@ -229,6 +229,12 @@ func (m *membership) chartered(ctx context.Context, c config) (config, error) {
 	}
 	if n := charter.Network; n != (fleet.NetworkTerms{}) {
 		c.Network.PodCIDR, c.Network.ServiceCIDR, c.Network.Domain = n.PodCIDR, n.ServiceCIDR, n.Domain
+	}
+	if level := charter.PodSecurity; level != "" {
+		if own := c.Policy.PodSecurity; own != "" && own != level {
+			m.log.Warn("policy.podSecurity in this node's configuration has no effect: the fleet goes by its charter (skerry node charter)", "own", own, "fleet", level)
+		}
+		c.Policy.PodSecurity = level
 	}
 	return c, nil
 }
@@ -278,7 +284,10 @@ func (m *membership) settle(ctx context.Context) {
 
 // charter is what this node's configuration would have the fleet go by.
 func (c config) charter() fleet.Charter {
-	charter := fleet.Charter{Network: fleet.NetworkTerms{PodCIDR: c.Network.PodCIDR, ServiceCIDR: c.Network.ServiceCIDR, Domain: c.Network.Domain}}
+	charter := fleet.Charter{
+		Network:     fleet.NetworkTerms{PodCIDR: c.Network.PodCIDR, ServiceCIDR: c.Network.ServiceCIDR, Domain: c.Network.Domain},
+		PodSecurity: string(c.policy().PodSecurity),
+	}
 	for _, s := range c.Sources {
 		charter.Sources = append(charter.Sources, fleet.SourceTerms{
 			Name: fleet.SourceName(s.Name), URL: git.Redact(s.URL), Branch: s.Branch, Path: s.Path,

@@ -19,6 +19,7 @@ import (
 	"github.com/skerry-dev/skerry/coord/etcd"
 	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/sources/podsecurity"
 )
 
 // addresses that were given out: two listeners of a test must not get one.
@@ -104,6 +105,7 @@ func comes(t *testing.T, m *membership, what string, cond func() bool) {
 func TestFounding(t *testing.T) {
 	c := founded(t, func(c *config, _ *pki.Membership) {
 		c.Sources = []sourceConfig{{Name: "home", URL: "https://ada:secret@git.example/home.git", Branch: "main", Path: ".", Interval: time.Minute, Username: "ada"}}
+		c.Policy.PodSecurity = "baseline"
 		c.Node.Taints = []taintConfig{{Key: "attic", Value: "cold", Effect: "NoSchedule"}}
 	})
 	m := opened(t, c)
@@ -119,6 +121,16 @@ func TestFounding(t *testing.T) {
 	with, err := m.chartered(t.Context(), c)
 	if err != nil || len(with.Sources) != 1 || with.Sources[0].Username != "ada" || with.Sources[0].Interval != time.Minute {
 		t.Errorf("the node's own credentials are lost: %+v, %v", with.Sources, err)
+	}
+	with.Policy.PodSecurity = "restricted"
+	if with, err = m.chartered(t.Context(), with); err != nil || charter.PodSecurity != "baseline" || with.policy().PodSecurity != podsecurity.Baseline {
+		t.Errorf("the charter says %q, and a node whose configuration says restricted goes by %q, %v", charter.PodSecurity, with.policy().PodSecurity, err)
+	}
+	if err := m.store.Grant(t.Context(), fleet.Charter{}); err != nil { // of a fleet that is older than that
+		t.Fatal(err)
+	}
+	if with, err := m.chartered(t.Context(), c); err != nil || with.policy().PodSecurity != podsecurity.Baseline {
+		t.Errorf("where the charter says nothing, the node's own does not count: %q, %v", with.policy().PodSecurity, err)
 	}
 	if err := m.Remove(t.Context(), "alpha"); err == nil || !strings.Contains(err.Error(), "only server") {
 		t.Errorf("%v", err)
