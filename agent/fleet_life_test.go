@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -453,6 +454,140 @@ func TestCommitNobodyHas(t *testing.T) {
 		after(2 * time.Minute)
 		if web, other := f.on("web"), f.on("other"); sum(web) < 3 || sum(other) < 2 {
 			t.Errorf("%v", f.running())
+		}
+	})
+}
+
+// serve gives a node's clone another Git server.
+func (m *member) serve(by *origin) {
+	m.clone.mu.Lock()
+	defer m.clone.mu.Unlock()
+	m.clone.origin = by
+}
+
+// forced is what the Git server has after a commit that only the leader saw was pushed over: all but the leader have never heard of it.
+func (f *simulated) forced(leader *member, files fstest.MapFS) *origin {
+	other := &origin{trees: maps.Clone(f.origin.trees), newest: f.origin.newest, pushes: 100}
+	for _, m := range f.nodes {
+		if m != leader {
+			m.serve(other)
+		}
+	}
+	leader.keeps = true
+	f.origin.push(files)
+	return other
+}
+
+func (f *simulated) leader() *member {
+	f.t.Helper()
+	at := slices.IndexFunc(f.nodes, func(m *member) bool { return m.node.Name == f.shared.Leader() })
+	if at < 0 {
+		f.t.Fatal("nobody leads")
+	}
+	return f.nodes[at]
+}
+
+// TestForcedPush: nodes that cannot have the commit that the leader goes by any more hold to what they have, say why, and go on with the
+// next.
+func TestForcedPush(t *testing.T) {
+	inFleet(t, 3, 1, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(spreadOut("web", "app:1", 4, ""), configMap("a")))
+		after(time.Minute)
+		before, leader := f.origin.newest, f.leader()
+		other := f.forced(leader, tree(spreadOut("web", "app:1", 4, ""), configMap("b")))
+		after(time.Minute)
+		for _, m := range f.nodes {
+			if s := f.status(m).Sources[0]; m != leader && (s.State != "Held" || s.Revision != before ||
+				!strings.Contains(s.Error, "is not to be had here: its source answers and has it not (was something else force-pushed?)") || strings.Contains(s.Error, "\n")) {
+				t.Errorf("%s: %+v", m.node.Name, s)
+			}
+		}
+		if s := f.status(leader); !slices.ContainsFunc(s.Notes, func(n fleet.Note) bool { return strings.Contains(n.Text, "is held at revision") }) {
+			t.Errorf("the leader does not say so: %v", s.Notes)
+		}
+		leader.serve(other)
+		other.push(tree(spreadOut("web", "app:1", 5, ""), configMap("c")))
+		after(time.Minute)
+		for _, m := range f.nodes {
+			if s := f.status(m).Sources[0]; s.State != "Synced" || s.Revision != other.newest {
+				t.Errorf("%s: %+v", m.node.Name, s)
+			}
+		}
+		if web := f.on("web"); sum(web) != 5 {
+			t.Errorf("%v", web)
+		}
+	})
+}
+
+// TestLeaderAndItsCommitAreLost: a commit that only the leader had, and that is nowhere any more, does not keep others from leading.
+// What runs runs on, and what the Git server has is taken, be it new or what they had before.
+func TestLeaderAndItsCommitAreLost(t *testing.T) {
+	for name, newer := range map[string]bool{"another commit": true, "the one before": false} {
+		t.Run(name, func(t *testing.T) {
+			inFleet(t, 3, 1, func(t *testing.T, f *simulated) {
+				first := tree(spreadOut("web", "app:1", 4, ""), configMap("a"))
+				f.origin.push(first)
+				after(time.Minute)
+				leader := f.leader()
+				other := f.forced(leader, tree(spreadOut("web", "app:1", 4, ""), spreadOut("lost", "app:1", 4, ""), configMap("b")))
+				after(time.Minute)
+				for _, m := range f.nodes {
+					m.clone.mu.Lock()
+					m.clone.cut = true
+					m.clone.mu.Unlock()
+				}
+				leader.powerCut()
+				before := f.on("web")
+				delete(before, leader.node.Name)
+				after(3 * time.Minute)
+				if f.shared.Leader() == "" || len(before) == 0 {
+					t.Fatal("nobody leads")
+				}
+				web := f.on("web")
+				for node, n := range before {
+					if web[node] < n {
+						t.Errorf("pods by node: %v, were %v", web, before)
+					}
+				}
+				want := 4
+				if newer {
+					other.push(tree(spreadOut("web", "app:1", 6, ""), configMap("c")))
+					want = 6
+				}
+				for _, m := range f.nodes {
+					m.clone.mu.Lock()
+					m.clone.cut = false
+					m.clone.mu.Unlock()
+				}
+				after(2 * time.Minute)
+				if got, gone := sum(f.on("web")), sum(f.on("lost")); got != want || gone != 0 {
+					t.Errorf("%d pods of web, %d of what is in no commit any more: %v", got, gone, f.running())
+				}
+				for _, m := range f.nodes {
+					if m == leader {
+						continue
+					}
+					if s := f.status(m).Sources[0]; s.State != "Synced" || s.Revision != other.newest {
+						t.Errorf("%s: %+v", m.node.Name, s)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestSilentGitServer: a Git server that takes questions and does not answer does not keep a node from what another node has.
+func TestSilentGitServer(t *testing.T) {
+	inFleet(t, 1, 1, func(t *testing.T, f *simulated) {
+		apart := f.nodes[1]
+		apart.clone.mu.Lock()
+		apart.clone.silent = true
+		apart.clone.mu.Unlock()
+		after(5 * time.Minute)
+		f.origin.push(tree(spreadOut("web", "app:1", 2, "")))
+		after(5 * time.Minute)
+		if s := f.status(apart).Sources[0]; s.Revision != f.origin.newest {
+			t.Errorf("%+v", s)
 		}
 	})
 }

@@ -50,19 +50,24 @@ type clone struct {
 	mu     sync.Mutex
 	has    map[fleet.Revision]bool
 	cut    bool
-	reads  int // how often a commit was read
+	silent bool // the server takes questions and does not answer
+	reads  int  // how often a commit was read
 }
 
-func (c *clone) Fetch(context.Context) (sources.Snapshot, error) {
+func (c *clone) Fetch(ctx context.Context) (sources.Snapshot, error) {
 	c.mu.Lock()
-	cut := c.cut
+	cut, silent, origin := c.cut, c.silent, c.origin
 	c.mu.Unlock()
+	if silent {
+		<-ctx.Done()
+		return sources.Snapshot{}, ctx.Err()
+	}
 	if cut {
 		return sources.Snapshot{}, fmt.Errorf("the Git server does not answer")
 	}
-	c.origin.mu.Lock()
-	newest := c.origin.newest
-	c.origin.mu.Unlock()
+	origin.mu.Lock()
+	newest := origin.newest
+	origin.mu.Unlock()
 	c.take(newest)
 	return c.At(newest)
 }
@@ -75,15 +80,15 @@ func (c *clone) take(revision fleet.Revision) {
 
 func (c *clone) At(revision fleet.Revision) (sources.Snapshot, error) {
 	c.mu.Lock()
-	has := c.has[revision]
+	has, origin := c.has[revision], c.origin
 	c.reads++
 	c.mu.Unlock()
 	if !has {
 		return sources.Snapshot{}, fs.ErrNotExist
 	}
-	c.origin.mu.Lock()
-	defer c.origin.mu.Unlock()
-	return sources.Snapshot{Revision: revision, Files: c.origin.trees[revision], Dir: "."}, nil
+	origin.mu.Lock()
+	defer origin.mu.Unlock()
+	return sources.Snapshot{Revision: revision, Files: origin.trees[revision], Dir: "."}, nil
 }
 
 // member is a node of a simulated fleet.
@@ -96,6 +101,7 @@ type member struct {
 	dir     string
 	lead    bool
 	cut     bool   // from the store
+	keeps   bool   // its commits to itself
 	stop    func() // nil while no agent runs
 }
 
@@ -165,7 +171,7 @@ func (m *member) start() {
 // bring copies a commit from any other node that can be reached.
 func (m *member) bring(revision fleet.Revision) error {
 	for _, other := range m.fleet.nodes {
-		if other == m || other.stop == nil || other.cut || m.cut {
+		if other == m || other.stop == nil || other.cut || m.cut || other.keeps {
 			continue
 		}
 		if _, err := other.clone.At(revision); err == nil {

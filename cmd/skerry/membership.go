@@ -18,6 +18,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -559,7 +560,8 @@ func (m *membership) pack(ctx context.Context, name fleet.SourceName, revision f
 	return source.Pack(ctx, revision, w)
 }
 
-// bring fetches a commit from the clone of whichever node has it, the leader's first.
+// bring fetches a commit from the clone of whichever node has it, the leader's first. The error names a few of those that did not
+// answer as they should.
 func (m *membership) bring(ctx context.Context, name fleet.SourceName, revision fleet.Revision) error {
 	source, err := m.clone(name)
 	if err != nil {
@@ -581,7 +583,7 @@ func (m *membership) bring(ctx context.Context, name fleet.SourceName, revision 
 			return 1
 		}
 	})
-	var faults []error
+	var faults []string
 	for _, n := range order {
 		if n.Fleet == "" || n.Name == m.identity.Name() {
 			continue
@@ -591,10 +593,21 @@ func (m *membership) bring(ctx context.Context, name fleet.SourceName, revision 
 			m.log.Info("commit fetched from another node", "source", name, "revision", revision.Short(), "node", n.Name)
 			return nil
 		}
-		faults = append(faults, fmt.Errorf("node %s: %w", n.Name, err))
+		if !errors.Is(err, fs.ErrNotExist) {
+			faults = append(faults, fmt.Sprintf("%s: %v", n.Name, err))
+		}
 	}
-	return errors.Join(faults...)
+	if len(faults) == 0 {
+		return errors.New("no other node has it")
+	}
+	if more := len(faults) - namedFaults; more > 0 {
+		faults = append(faults[:namedFaults], fmt.Sprintf("%d more", more))
+	}
+	return fmt.Errorf("no other node that answers has it (%s)", strings.Join(faults, "; "))
 }
+
+// namedFaults is how many nodes are named of which a commit could not be had.
+const namedFaults = 3
 
 func (m *membership) bringFrom(ctx context.Context, n fleet.Node, source *git.Source, name fleet.SourceName, revision fleet.Revision) error {
 	body, err := m.peers.Commit(ctx, n.Fleet, name, revision)
