@@ -67,7 +67,7 @@ func opened(t *testing.T, c config) *membership {
 	go func() { ended <- m.run(ctx, func() {}) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-ended; err != nil {
+		if err := <-ended; err != nil && !errors.Is(err, errRetired) {
 			t.Error(err)
 		}
 		if err := m.close(); err != nil {
@@ -164,7 +164,7 @@ func TestRangeStays(t *testing.T) {
 	}
 }
 
-// TestForeignEtcd: an etcd that somebody else runs serves as the fleet's memory; the node starts none.
+// TestForeignEtcd: an etcd that somebody else runs serves as the fleet's memory; the node starts none. It leaves also when it was removed.
 func TestForeignEtcd(t *testing.T) {
 	peer, client := "http://"+address(t), "http://"+address(t)
 	theirs, err := etcd.StartMember(t.Context(), etcd.MemberConfig{
@@ -191,6 +191,12 @@ func TestForeignEtcd(t *testing.T) {
 	}
 	if _, err := m.store.Redeem(t.Context(), "none", fleet.Node{Name: "beta"}); err == nil {
 		t.Error("a token that is none is taken")
+	}
+	if err := m.store.Dismiss(t.Context(), "alpha"); err != nil { // somebody removed it
+		t.Fatal(err)
+	}
+	if err := m.Leave(t.Context()); err != nil {
+		t.Errorf("a node that was removed cannot leave: %v", err)
 	}
 }
 
