@@ -22,6 +22,9 @@ type Machine struct {
 	Why       string                              `json:"why,omitempty"` // why it is not Ready
 }
 
+// Lost reports whether nothing is heard of the node: what it was told to end may run still.
+func (m Machine) Lost() bool { return strings.HasPrefix(m.State, "Lost") }
+
 // Machines are the nodes, in the order of their names.
 func (v *View) Machines() []Machine {
 	run, leave := map[fleet.NodeName]int{}, map[fleet.NodeName]int{}

@@ -3,8 +3,10 @@ package main
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/fleet"
@@ -18,6 +20,7 @@ type drainable struct {
 	pods    []reconcile.Line
 	intents []fleet.Intent
 	looks   int
+	fleet   *api.FleetStatus
 }
 
 func (d *drainable) Intend(_ context.Context, wish api.Wish) (fleet.Intent, error) {
@@ -31,7 +34,7 @@ func (d *drainable) Status(context.Context) (api.Status, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.looks++
-	s := api.Status{Pods: d.pods}
+	s := api.Status{Pods: d.pods, Fleet: d.fleet}
 	for _, i := range d.intents {
 		s.Intents = append(s.Intents, api.Intent{Intent: i})
 	}
@@ -47,12 +50,6 @@ func (*drainable) Changed() <-chan struct{} {
 	return c
 }
 
-// client is one of it.
-func (d *drainable) client(t *testing.T) *api.Client {
-	t.Helper()
-	return api.NewClient(listenUnix(t, api.Handler(d)))
-}
-
 // TestDrainsBeforeItEnds: the end waits until only pods of DaemonSets and of other nodes are left; back again, the node is drained no
 // more, unless somebody else had asked for it.
 func TestDrainsBeforeItEnds(t *testing.T) {
@@ -62,7 +59,7 @@ func TestDrainsBeforeItEnds(t *testing.T) {
 	d := &drainable{pods: []reconcile.Line{
 		line("log", "alpha", fleet.KindDaemonSet), line("web-1", "beta", fleet.KindReplicaSet), line("web-2", "alpha", fleet.KindReplicaSet), line("db-0", "alpha", fleet.KindStatefulSet),
 	}}
-	client := d.client(t)
+	client := api.NewClient(listenUnix(t, api.Handler(d)))
 	ctx, stop := context.WithCancel(t.Context())
 	later := drained(ctx, client, "alpha", slog.New(slog.DiscardHandler))
 	if later.Err() != nil || d.looks != 0 {
@@ -83,5 +80,31 @@ func TestDrainsBeforeItEnds(t *testing.T) {
 	isBack(t.Context(), client, "alpha", slog.New(slog.DiscardHandler))
 	if len(d.intents) != 1 {
 		t.Errorf("somebody else's drain is ended: %v", d.intents)
+	}
+}
+
+// TestDrainOfALostNode: it ends with the reason, and does not wait for what nobody can say. Pods that a lost node has not are none.
+func TestDrainOfALostNode(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	pods := []reconcile.Line{
+		{ID: fleet.PodID{Namespace: "default", Name: "log"}, Node: "beta", Owner: fleet.ObjectID{Kind: fleet.KindDaemonSet}},
+		{ID: fleet.PodID{Namespace: "default", Name: "db-0"}, Node: "beta", Owner: fleet.ObjectID{Kind: fleet.KindStatefulSet}},
+	}
+	d := &drainable{pods: pods, fleet: &api.FleetStatus{Nodes: []reconcile.Machine{
+		{Name: "alpha", State: "Ready"}, {Name: "beta", State: "Lost,SchedulingDisabled", Why: "nothing is heard of its agent"},
+	}}}
+	var out strings.Builder
+	o := &options{terminal: terminal{out: &out, err: &out}, socket: listenUnix(t, api.Handler(d))}
+	err := o.drain(ctx, api.Wish{Intent: fleet.Intent{Verb: fleet.DrainNode, Object: node("beta")}}, 0)
+	if err == nil || !strings.Contains(err.Error(), "node beta is lost (nothing is heard of its agent), and its pods cannot be waited for: default/db-0.") {
+		t.Errorf("%v", err)
+	}
+	if len(d.intents) != 1 {
+		t.Errorf("it is not drained when it is back: %v", d.intents)
+	}
+	d.pods = pods[:1]
+	if err := o.drain(ctx, api.Wish{Intent: fleet.Intent{Verb: fleet.DrainNode, Object: node("beta")}}, 0); err != nil || !strings.Contains(out.String(), "node/beta drained") {
+		t.Errorf("%v, %s", err, &out)
 	}
 }
