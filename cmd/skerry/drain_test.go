@@ -3,8 +3,12 @@ package main
 import (
 	"context"
 	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -80,6 +84,37 @@ func TestDrainsBeforeItEnds(t *testing.T) {
 	isBack(t.Context(), client, "alpha", slog.New(slog.DiscardHandler))
 	if len(d.intents) != 1 {
 		t.Errorf("somebody else's drain is ended: %v", d.intents)
+	}
+}
+
+// TestToldTwice: a second signal ends a node that goes down at once, whatever pods it has.
+func TestToldTwice(t *testing.T) {
+	spare := make(chan os.Signal, 1) // or the signal would end the test where nobody else heeds it
+	signal.Notify(spare, syscall.SIGTERM)
+	defer signal.Stop(spare)
+	waits := make(chan struct{})
+	said := sync.OnceFunc(func() { close(waits) })
+	mux := http.NewServeMux()
+	d := &drainable{pods: []reconcile.Line{{ID: fleet.PodID{Namespace: "default", Name: "db-0"}, Node: "alpha"}}}
+	mux.Handle("/", api.Handler(d))
+	mux.HandleFunc("POST /skerry/v1/intend", func(w http.ResponseWriter, r *http.Request) {
+		api.Handler(d).ServeHTTP(w, r)
+		said()
+	})
+	ctx, stop := context.WithCancel(t.Context())
+	later := drained(ctx, api.NewClient(listenUnix(t, mux)), "alpha", slog.New(slog.DiscardHandler))
+	stop()
+	<-waits
+	if later.Err() != nil {
+		t.Fatal("it does not wait for its pods")
+	}
+	if err := syscall.Kill(os.Getpid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-later.Done():
+	case <-time.After(20 * time.Second):
+		t.Error("it goes on waiting")
 	}
 }
 
