@@ -3,6 +3,8 @@ package agent_test
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -215,6 +217,46 @@ func TestHeldNodeIsQuiet(t *testing.T) {
 		defer apart.clone.mu.Unlock()
 		if n := apart.clone.reads - before; n > 60 {
 			t.Errorf("it read a commit %d times in two minutes", n)
+		}
+	})
+}
+
+// TestTemplateNowhere: a template that is in no commit any more as this version reads it is looked for in its commit once, and not with
+// each decision.
+func TestTemplateNowhere(t *testing.T) {
+	inFleet(t, 1, 1, func(t *testing.T, f *simulated) {
+		pushed := f.origin.push(tree(spreadOut("web", "app:1", 2, ""), spreadOut("other", "app:1", 1, "")))
+		after(time.Minute)
+		for _, m := range f.nodes {
+			m.kill()
+			if err := os.RemoveAll(filepath.Join(m.dir, "templates")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.origin.mu.Lock()
+		f.origin.trees[pushed] = tree("kind: Deployment\napiVersion: apps/v1\nmetadata: {name: web}\nspec: {unheardOf: 1}\n", spreadOut("other", "app:1", 1, ""))
+		f.origin.mu.Unlock()
+		f.all()
+		after(2 * time.Minute)
+		node := f.nodes[1]
+		node.clone.mu.Lock()
+		reads := node.clone.reads
+		node.clone.mu.Unlock()
+		epoch := f.assignment().Epoch
+		for i := range 30 { // each is a decision or two
+			scale := fleet.Intent{Object: fleet.ObjectID{Kind: fleet.KindDeployment, Namespace: "default", Name: "other"}, Verb: fleet.Scale, Replicas: int32(1 + i%2), Author: "ada"}
+			if _, err := f.nodes[0].Intend(t.Context(), api.Wish{Intent: scale}); err != nil {
+				t.Fatal(err)
+			}
+			after(10 * time.Second)
+		}
+		node.clone.mu.Lock()
+		defer node.clone.mu.Unlock()
+		if n := node.clone.reads - reads; n > 32 || f.assignment().Epoch < epoch+30 {
+			t.Errorf("it read a commit %d times, with 30 fetches, in epochs %d to %d", n, epoch, f.assignment().Epoch)
+		}
+		if web := f.on("web"); sum(web) != 2 {
+			t.Errorf("%v", web)
 		}
 	})
 }
