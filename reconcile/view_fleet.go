@@ -11,8 +11,9 @@ import (
 // Machine is a node in one line of status.
 type Machine struct {
 	Name      fleet.NodeName                      `json:"name"`
-	State     string                              `json:"state"` // Ready, NotReady or Lost, and ,SchedulingDisabled
-	Voter     bool                                `json:"voter,omitempty"`
+	State     string                              `json:"state"`            // Ready, NotReady or Lost, and ,SchedulingDisabled
+	Server    bool                                `json:"server,omitempty"` // it may lead
+	Voter     bool                                `json:"voter,omitempty"`  // it keeps a copy of the fleet's memory
 	Address   string                              `json:"address,omitempty"`
 	Version   string                              `json:"version,omitempty"`
 	Pods      int                                 `json:"pods"` // that should run there
@@ -38,7 +39,7 @@ func (v *View) Machines() []Machine {
 	}
 	var list []Machine
 	for _, n := range v.decided.in.Nodes {
-		m := Machine{Name: n.Name, State: "Ready", Voter: n.Voter, Address: n.Address, Version: n.Version, Pods: run[n.Name], Leaving: leave[n.Name]}
+		m := Machine{Name: n.Name, State: "Ready", Server: n.Server, Voter: n.Voter, Address: n.Address, Version: n.Version, Pods: run[n.Name], Leaving: leave[n.Name]}
 		report := v.decided.nodes[n.Name]
 		switch {
 		case n.Down != "":

@@ -203,7 +203,7 @@ func (m *membership) part() *agent.Fleet {
 
 // node is this machine, as the fleet knows it.
 func (m *membership) node(n fleet.Node) fleet.Node {
-	n.Fleet, n.Voter, n.Version = m.Listen, m.embeds(), version
+	n.Fleet, n.Server, n.Voter, n.Version = m.Listen, m.Votes(), m.embeds(), version
 	return n
 }
 
@@ -327,6 +327,7 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 			select {
 			case <-ctx.Done():
 			case err := <-m.member.Failed():
+				m.disown(ctx)
 				cancel(fmt.Errorf("this node's copy of the fleet's memory: %w (if the node was removed, skerry node leave --force forgets the fleet)", err))
 			}
 		})
@@ -365,7 +366,7 @@ func (m *membership) tidy(ctx context.Context) {
 
 func (m *membership) renewer(ctx context.Context) *join.Renewer {
 	sign := join.AskServers(m.peers, func() []string { return m.servers(ctx) })
-	if m.identity.Server() {
+	if m.identity.Authority() != nil {
 		sign = join.SignOwn(m.identity, func() []netip.Addr { return m.addresses() })
 	}
 	return &join.Renewer{Identity: m.identity, Sign: sign, Jitter: rand.Float64, Log: m.log}
@@ -391,7 +392,7 @@ func (m *membership) servers(ctx context.Context) []string {
 	var list []string
 	if nodes, err := m.store.Nodes(ctx); err == nil {
 		for _, n := range nodes {
-			if n.Voter && n.Fleet != "" && n.Name != m.identity.Name() {
+			if n.Server && n.Fleet != "" && n.Name != m.identity.Name() {
 				list = append(list, n.Fleet)
 			}
 		}
@@ -423,6 +424,7 @@ func (m *membership) follow(ctx context.Context, changed func()) {
 	if err != nil {
 		m.log.Warn("what the fleet goes by cannot be read", "err", err)
 	}
+	var doubted time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -433,6 +435,10 @@ func (m *membership) follow(ctx context.Context, changed func()) {
 			m.found(ctx)
 			m.settle(ctx)
 			m.remember(ctx)
+			if !m.onRoll(ctx) && time.Since(doubted) > doubtEvery {
+				m.disown(ctx)
+				doubted = time.Now()
+			}
 		}
 		if now, err := m.store.Charter(ctx); err == nil && (!reflect.DeepEqual(now, began) || m.pods(ctx) != part) {
 			began, part = now, m.pods(ctx)

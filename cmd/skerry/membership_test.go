@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-dev/skerry/api/join"
 	"github.com/skerry-dev/skerry/coord"
 	"github.com/skerry-dev/skerry/coord/etcd"
 	"github.com/skerry-dev/skerry/coord/pki"
@@ -58,7 +60,13 @@ func founded(t *testing.T, change func(*config, *pki.Membership)) config {
 // opened is a member that runs until the test ends.
 func opened(t *testing.T, c config) *membership {
 	t.Helper()
-	m, err := c.openMembership(t.Context(), slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})))
+	return openedTo(t, c, t.Output())
+}
+
+// openedTo is opened, with errors told to log.
+func openedTo(t *testing.T, c config, log io.Writer) *membership {
+	t.Helper()
+	m, err := c.openMembership(t.Context(), slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +83,20 @@ func opened(t *testing.T, c config) *membership {
 		}
 	})
 	return m
+}
+
+// heard is a log that tells once something was said.
+type heard struct {
+	text string
+	once sync.Once
+	said chan struct{}
+}
+
+func (h *heard) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), h.text) {
+		h.once.Do(func() { close(h.said) })
+	}
+	return len(line), nil
 }
 
 // comes waits for what the store tells of.
@@ -164,8 +186,9 @@ func TestRangeStays(t *testing.T) {
 	}
 }
 
-// TestForeignEtcd: an etcd that somebody else runs serves as the fleet's memory; the node starts none. It leaves also when it was removed.
-func TestForeignEtcd(t *testing.T) {
+// foreign is where an etcd answers that somebody else runs.
+func foreign(t *testing.T) string {
+	t.Helper()
 	peer, client := "http://"+address(t), "http://"+address(t)
 	theirs, err := etcd.StartMember(t.Context(), etcd.MemberConfig{
 		Name: "theirs", Dir: filepath.Join(t.TempDir(), "etcd"), PeerURL: peer, ClientURL: client, InitialCluster: map[string]string{"theirs": peer},
@@ -178,6 +201,12 @@ func TestForeignEtcd(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return client
+}
+
+// TestForeignEtcd: an etcd that somebody else runs serves as the fleet's memory; the node starts none. It leaves also when it was removed.
+func TestForeignEtcd(t *testing.T) {
+	client := foreign(t)
 	m := opened(t, founded(t, func(c *config, m *pki.Membership) {
 		c.Fleet.Etcd.Endpoints = []string{client}
 		m.PeerURL, m.ClientURL, m.InitialCluster, m.Endpoints = "", "", nil, []string{client}
@@ -197,6 +226,68 @@ func TestForeignEtcd(t *testing.T) {
 	}
 	if err := m.Leave(t.Context()); err != nil {
 		t.Errorf("a node that was removed cannot leave: %v", err)
+	}
+}
+
+// TestRemovedServer: a server that was removed has the key of the authority no more, in memory or on its disk, and starts and leaves all
+// the same. One whose fleet has lost its memory keeps it.
+func TestRemovedServer(t *testing.T) {
+	client := foreign(t)
+	outside := func(c *config, m *pki.Membership) {
+		c.Fleet.Etcd.Endpoints = []string{client}
+		m.PeerURL, m.ClientURL, m.InitialCluster, m.Endpoints = "", "", nil, []string{client}
+	}
+	alpha := opened(t, founded(t, outside))
+	comes(t, alpha, "it is founded", func() bool { return alpha.onRoll(t.Context()) && alpha.pods(t.Context()).IsValid() })
+	invited, err := alpha.Token(t.Context(), true, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := alpha.config
+	c.Node.Name, c.Node.DataDir = "beta", t.TempDir()
+	listen := address(t)
+	request := join.Request{Dir: c.fleetDir(), Server: invited.Address, Token: invited.Token, Role: pki.RoleServer, Listen: listen, PeerURL: "https://" + listen}
+	request.Node = (&membership{config: c, Membership: pki.Membership{Role: pki.RoleServer, Listen: listen}}).node(c.node())
+	if _, err := join.Join(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	told := &heard{text: "this node was removed from its fleet", said: make(chan struct{})}
+	beta := openedTo(t, c, told)
+	comes(t, beta, "it is on the roll", func() bool { return beta.onRoll(t.Context()) && beta.pods(t.Context()).IsValid() })
+	nodes, err := alpha.store.Nodes(t.Context())
+	if err != nil || len(nodes) != 2 || !nodes[0].Server || !nodes[1].Server || nodes[0].Voter || beta.servers(t.Context())[0] != alpha.Listen {
+		t.Errorf("servers are not known as such: %+v, %v; to beta: %v", nodes, err, beta.servers(t.Context()))
+	}
+	key := func(c config) bool {
+		_, err := os.Stat(filepath.Join(c.fleetDir(), "ca.key"))
+		return err == nil
+	}
+	if err := alpha.Remove(t.Context(), "beta"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-told.said:
+	case <-time.After(time.Minute):
+		t.Fatal("it is not told that it was removed")
+	}
+	if key(c) || beta.identity.Authority() != nil || !key(alpha.config) {
+		t.Errorf("on beta's disk: %t, on alpha's: %t", key(c), key(alpha.config))
+	}
+	if _, err := beta.Token(t.Context(), false, time.Hour); err == nil || !strings.Contains(err.Error(), "tokens are made on servers") {
+		t.Errorf("%v", err)
+	}
+	if again, err := pki.Load(c.fleetDir()); err != nil || again.Authority() != nil {
+		t.Errorf("it starts no more: %v", err)
+	}
+	if err := beta.Leave(t.Context()); err != nil {
+		t.Errorf("%v", err)
+	}
+	if err := alpha.store.Dismiss(t.Context(), "alpha"); err != nil {
+		t.Fatal(err)
+	}
+	alpha.disown(t.Context())
+	if alpha.identity.Authority() == nil || !key(alpha.config) {
+		t.Error("the only server has lost the key")
 	}
 }
 
