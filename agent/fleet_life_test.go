@@ -633,3 +633,53 @@ func TestSilentGitServer(t *testing.T) {
 		}
 	})
 }
+
+// gauges are what Prometheus is told of the fleet by a node.
+func (m *member) gauges() map[string]float64 {
+	m.fleet.t.Helper()
+	families, err := m.metrics.Gather()
+	if err != nil {
+		m.fleet.t.Fatal(err)
+	}
+	all := map[string]float64{}
+	for _, f := range families {
+		for _, g := range f.GetMetric() {
+			if name, of := strings.CutPrefix(f.GetName(), "skerry_fleet_"); of {
+				for _, l := range g.GetLabel() {
+					name += " " + l.GetValue()
+				}
+				all[name] = g.GetGauge().GetValue()
+			}
+		}
+	}
+	return all
+}
+
+// TestFleetMetrics: who leads, how many nodes there are of each state, and whether the store answers.
+func TestFleetMetrics(t *testing.T) {
+	inFleet(t, 3, 1, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(spreadOut("web", "app:1", 2, "")))
+		after(time.Minute)
+		lost := f.nodes[3]
+		lost.powerCut()
+		after(time.Minute)
+		leaders := 0.0
+		for _, m := range f.nodes[:3] {
+			got := m.gauges()
+			leaders += got["leader"]
+			delete(got, "leader")
+			want := map[string]float64{"store_up": 1, "epoch": float64(f.assignment().Epoch), "nodes Ready": 3, "nodes NotReady": 0, "nodes Lost": 1}
+			if !maps.Equal(got, want) {
+				t.Errorf("%s: %v, want %v", m.node.Name, got, want)
+			}
+		}
+		if leaders != 1 || f.leader().gauges()["leader"] != 1 {
+			t.Errorf("%v nodes say that they lead", leaders)
+		}
+		f.nodes[0].part(true, true)
+		after(time.Minute)
+		if got := f.nodes[0].gauges(); got["store_up"] != 0 || got["leader"] != 0 {
+			t.Errorf("cut off, it says %v", got)
+		}
+	})
+}

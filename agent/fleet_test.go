@@ -13,6 +13,8 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/skerry-dev/skerry/agent"
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/coord/coordtest"
@@ -100,8 +102,9 @@ type member struct {
 	clone   *clone
 	dir     string
 	lead    bool
-	cut     bool   // from the store
-	keeps   bool   // its commits to itself
+	cut     bool // from the store
+	keeps   bool // its commits to itself
+	metrics *prometheus.Registry
 	stop    func() // nil while no agent runs
 }
 
@@ -143,10 +146,11 @@ func (m *member) start() {
 		return
 	}
 	store := m.fleet.shared.Node(m.node.Name)
+	m.metrics = prometheus.NewRegistry()
 	var err error
 	m.Agent, err = agent.New(agent.Config{
 		Node: m.node, DataDir: m.dir, RunDir: filepath.Join(m.dir, "run"), Store: store, Intents: store, Host: m.machine, Prober: m.machine,
-		Volumes: m.machine.Volumes, Follow: true, Act: true, Log: m.fleet.log.With("at", m.node.Name),
+		Volumes: m.machine.Volumes, Follow: true, Act: true, Metrics: agent.NewMetrics(m.metrics), Log: m.fleet.log.With("at", m.node.Name),
 		Sources: []agent.Source{{Name: "home", Path: ".", Source: m.clone, Every: func(failures int) time.Duration { return interval << min(failures, 3) }}},
 		Fleet: &agent.Fleet{
 			Roll: store, Lead: m.lead, Stay: simStay, Leader: m.fleet.shared.Leader,
