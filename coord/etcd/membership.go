@@ -170,9 +170,11 @@ const (
 	standAsideLater = 10 * time.Second
 )
 
-// RemoveMember takes a member's vote and its place, whether or not it lives. It waits, as long as ctx lets it, for the others to be
+// RemoveMember takes a member's vote and its place, whether or not it lives. It waits for half a minute at most for the others to be
 // known to be well. One that is not there is no error.
 func (m *Member) RemoveMember(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, removing)
+	defer cancel()
 	list, err := m.local.MemberList(ctx)
 	if err != nil {
 		return fmt.Errorf("list members: %w", err)
@@ -188,18 +190,27 @@ func (m *Member) RemoveMember(ctx context.Context, name string) error {
 	return nil
 }
 
+// How long a member's removal is tried, and once: raft drops what it is asked at a bad moment, and never answers then.
+const (
+	removing     = 30 * time.Second
+	removingOnce = 5 * time.Second
+)
+
 // remove tries until the others are known well enough to do without the member: etcd wants to have seen them for some seconds.
 func (m *Member) remove(ctx context.Context, id uint64) error {
 	t := time.NewTicker(500 * time.Millisecond)
 	defer t.Stop()
 	for {
-		_, err := m.local.MemberRemove(ctx, id)
-		if !errors.Is(err, rpctypes.ErrUnhealthy) {
+		once, cancel := context.WithTimeout(ctx, removingOnce)
+		_, err := m.local.MemberRemove(once, id)
+		dropped := once.Err() != nil
+		cancel()
+		if err == nil || !dropped && !errors.Is(err, rpctypes.ErrUnhealthy) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return err
+			return fmt.Errorf("not enough of the other servers answer one another (skerry node list shows them): %w", err)
 		case <-t.C:
 		}
 	}

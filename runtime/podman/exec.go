@@ -28,9 +28,7 @@ func (m *Machine) Exec(ctx context.Context, container string, command []string) 
 	if err != nil {
 		return 0, nil, err
 	}
-	session, err := containers.ExecCreate(conn, container, &handlers.ExecCreateConfig{ExecConfig: types.ExecConfig{
-		AttachStdout: true, AttachStderr: true, Cmd: command,
-	}})
+	session, err := newSession(conn, container, command)
 	if err != nil {
 		return 0, nil, fmt.Errorf("exec in container %s: %w", container, kind(ctx, err))
 	}
@@ -63,6 +61,65 @@ func (m *Machine) Exec(ctx context.Context, container string, command []string) 
 		return 0, nil, fmt.Errorf("exec in container %s: %w", container, kind(ctx, err))
 	}
 	return code, got.output, nil
+}
+
+// newSession makes one. When ctx ends before Podman has answered, it may make one all the same, that nobody would ever start or remove:
+// what comes of it is removed then, which is waited for a little.
+func newSession(ctx context.Context, container string, command []string) (string, error) {
+	var session string
+	var err error
+	always, cancel := context.WithTimeout(context.WithoutCancel(ctx), killPatience)
+	answered, gone := make(chan struct{}), make(chan struct{})
+	go func() {
+		session, err = containers.ExecCreate(always, container, &handlers.ExecCreateConfig{ExecConfig: types.ExecConfig{
+			AttachStdout: true, AttachStderr: true, Cmd: command,
+		}})
+		close(answered)
+	}()
+	select {
+	case <-answered:
+		cancel()
+		return session, err
+	case <-ctx.Done():
+	}
+	go func() {
+		defer close(gone)
+		defer cancel()
+		if <-answered; err == nil {
+			abandon(always, container, session)
+		}
+	}()
+	select {
+	case <-gone:
+	case <-time.After(abandonPatience):
+	}
+	return "", ctx.Err()
+}
+
+// abandonPatience is how long it is waited for the removal of a session that nobody wants any more.
+const abandonPatience = time.Second
+
+// abandon removes a session that was not started. Before Podman 4.8 there is no call for that, and its record would stay until the container
+// goes: it is started there, and killed.
+func abandon(ctx context.Context, container, session string) {
+	if containers.ExecRemove(ctx, session, nil) == nil {
+		return
+	}
+	defer dismiss(session)
+	var process atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_, _ = attach(ctx, session, &process) //nolint:errcheck // nobody asks
+	}()
+	killExec(container, session, &process, func() bool {
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	})
 }
 
 // ended is the exit code of a session whose output has ended, once Podman has it. It has it a moment later.
