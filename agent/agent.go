@@ -9,6 +9,7 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"sync"
@@ -163,6 +164,10 @@ func (a *Agent) Run(ctx context.Context) error {
 // heed passes on what the store tells. What other nodes report is for whoever leads alone: with many nodes there is always something.
 func (a *Agent) heed(ctx context.Context) error {
 	var epoch uint64
+	var others [sha256.Size]byte
+	if a.Fleet != nil && a.Fleet.Leases != nil {
+		a.Fleet.Leases.Tell(a.storeBell.ring)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -175,6 +180,10 @@ func (a *Agent) heed(ctx context.Context) error {
 		if err != nil {
 			continue
 		}
+		if a.Fleet != nil && a.Fleet.Leases != nil {
+			a.Fleet.Leases.Elect(assignment.Electorate)
+		}
+		others = a.heedOthers(ctx, others)
 		decided := assignment.Epoch != epoch
 		epoch = assignment.Epoch
 		if decided {
