@@ -9,6 +9,7 @@ package agent
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"log/slog"
 	"slices"
@@ -165,6 +166,10 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) heed(ctx context.Context) error {
 	var epoch uint64
 	var nodes []fleet.Node
+	var others [sha256.Size]byte
+	if a.Fleet != nil && a.Fleet.Leases != nil {
+		a.Fleet.Leases.Tell(a.storeBell.ring)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -181,6 +186,10 @@ func (a *Agent) heed(ctx context.Context) error {
 		if err != nil {
 			continue
 		}
+		if a.Fleet != nil && a.Fleet.Leases != nil {
+			a.Fleet.Leases.Elect(assignment.Electorate)
+		}
+		others = a.heedOthers(ctx, others)
 		decided := assignment.Epoch != epoch
 		epoch = assignment.Epoch
 		if decided {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/skerry-dev/skerry/coord"
+	"github.com/skerry-dev/skerry/coord/lease"
 	"github.com/skerry-dev/skerry/fleet"
 )
 
@@ -19,6 +20,8 @@ type Fleet struct {
 	Lead bool // this node may lead
 	// Stay is how long pods of a lost node are waited for, from when its session ended.
 	Stay time.Duration
+	// Leases is what nodes hear of one another many times a second, and who has an address by that. nil: nothing, and nobody has one.
+	Leases *lease.Node
 	// Leader is who leads, as far as is known here; empty while nobody does.
 	Leader func() fleet.NodeName
 	// Bring fetches a commit of a source from other nodes' clones into this node's. Its error is one line for people. nil: there is no

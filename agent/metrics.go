@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +20,9 @@ type Metrics struct {
 	steps    *prometheus.CounterVec
 	stepTime *prometheus.HistogramVec
 	podCount *prometheus.GaugeVec
+	held     *prometheus.GaugeVec
+	moves    *prometheus.CounterVec
+	renewals *prometheus.HistogramVec
 	fleet    *fleetMetrics
 }
 
@@ -37,7 +41,8 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		return h
 	}
 	steps := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "skerry_steps_total", Help: "Steps taken, by verb and outcome."}, []string{"verb", "outcome"})
-	r.MustRegister(steps)
+	moves := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "skerry_address_transitions_total", Help: "How often this node got or lost an address."}, []string{"address"})
+	r.MustRegister(steps, moves)
 	whole := newFleetMetrics()
 	r.MustRegister(whole)
 	return &Metrics{
@@ -49,6 +54,9 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		passes:   histogram("pass_duration_seconds", "How long a pass took, by loop.", "loop"),
 		steps:    steps,
 		stepTime: histogram("step_duration_seconds", "How long a step took, by verb.", "verb"),
+		held:     gauge("address_held", "1 for an address that this node has, 0 for one that it had.", "address"),
+		moves:    moves,
+		renewals: histogram("address_renewal_seconds", "How long it took to renew the lease of an address, and to tell the kernel.", "address"),
 		podCount: gauge("pods", "Pods on this node, by phase and readiness.", "phase", "ready"),
 	}
 }
@@ -102,5 +110,23 @@ func (m *Metrics) pods(report fleet.NodeReport) {
 			ready = "true"
 		}
 		m.podCount.WithLabelValues(string(report.Pods[i].Status.Phase), ready).Inc()
+	}
+}
+
+func (m *Metrics) holds(a netip.Addr, is bool) {
+	if m == nil {
+		return
+	}
+	held := 0.0
+	if is {
+		held = 1
+	}
+	m.held.WithLabelValues(a.String()).Set(held)
+	m.moves.WithLabelValues(a.String()).Inc()
+}
+
+func (m *Metrics) renewed(a netip.Addr, took time.Duration) {
+	if m != nil {
+		m.renewals.WithLabelValues(a.String()).Observe(took.Seconds())
 	}
 }

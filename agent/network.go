@@ -33,6 +33,9 @@ type Network struct {
 	// Watch calls ring when somebody else may have changed rules or links, until ctx ends. nil: nothing tells.
 	Watch func(ctx context.Context, ring func()) error
 	Names Names
+	// Addresses are those that one node of the fleet has at a time; nil on a node alone, and where the machine cannot.
+	Addresses Addresses
+	Links     <-chan struct{} // rings when Eligible may say something else; nil: never
 	// DNSAt is where Names listens: with Packets and Listener, which the agent closes.
 	DNSAt    netip.AddrPort
 	Packets  net.PacketConn
@@ -52,12 +55,27 @@ type Checks interface {
 	Serve(ctx context.Context, checks []fleet.HealthCheck) error
 }
 
+// Addresses has the machine have addresses of the fleet.
+type Addresses interface {
+	host.Addresses
+	// Eligible says why the machine could not have an address now; empty: it could.
+	Eligible(a netip.Addr) (why string)
+}
+
 // Names answers for the cluster's domain.
 type Names interface {
 	// Set says what is answered from now on. It must not be changed afterwards.
 	Set(zone fleet.Zone)
 	// Serve answers until ctx ends, and closes what it listens on.
 	Serve(ctx context.Context, packets net.PacketConn, listener net.Listener) error
+}
+
+// links rings when links of the machine changed; nil where nothing tells.
+func (a *Agent) links() <-chan struct{} {
+	if a.Network == nil {
+		return nil
+	}
+	return a.Network.Links
 }
 
 // settings are the network's; the zero value without one.

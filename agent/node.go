@@ -46,6 +46,8 @@ type worker struct {
 	runner   *apply.Runner
 	probers  *probers
 	pasts    *pasts
+	holder   *holder
+	draining map[string]time.Time // this node's pods that are to go, by UID: since when it knows
 	meter    meter
 	zone     fleet.Zone // that DNS answers
 	announce time.Time  // when pods are told again where others are; zero: not at all
@@ -86,6 +88,8 @@ func (a *Agent) node(ctx context.Context) error {
 		Outcomes: w.outcomes, Makers: make(chan struct{}, makers),
 	}
 	w.pasts = newPasts(a.DataDir)
+	w.holder = a.newHolder()
+	defer w.holder.end()
 	w.meter = meter{host: a.Host}
 	w.probers = newProbers(a.Prober, a.DataDir, a.nodeBell.ring, a.Log)
 	defer w.probers.wait()
@@ -139,6 +143,8 @@ func (w *worker) rest(ctx context.Context, least, wait time.Duration) bool {
 		case <-w.hostBell:
 			rang, w.stale = true, true
 		case <-w.nodeBell:
+			rang = true
+		case <-w.links():
 			rang = true
 		case <-earliest:
 			rested = true
@@ -202,7 +208,10 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	turned, err := w.serve(ctx, plan)
 	if !turned {
 		chains = reconcile.InRotation(in, chains)
+	} else {
+		w.holder.want(ctx, plan.Candidacies)
 	}
+	w.holder.tell(&plan.Report)
 	if err != nil {
 		plan.WakeAt = fleet.Earliest(plan.WakeAt, time.Now().Add(serveAgain))
 		w.Log.Error("the network of Services cannot be made as wanted", "err", err)
@@ -253,11 +262,45 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 			hooks[uid] = b.hooks
 		}
 	}
+	others, err := w.others(ctx)
+	if err != nil {
+		return reconcile.NodeInput{}, err
+	}
+	leaving := false
+	if w.Fleet != nil {
+		intents, err := w.Intents.Intents(ctx)
+		if err != nil {
+			return reconcile.NodeInput{}, err
+		}
+		leaving = reconcile.Drained(intents, w.Node.Name)
+	}
+	w.drains(assignment.Slots)
 	return reconcile.NodeInput{
+		Fleet: w.Fleet != nil, Others: others, Draining: w.draining, Leaving: leaving,
 		Node: w.Node, Nodes: nodes, Assignment: assignment, Templates: w.templatesFor(assignment, desired), Desired: desired,
 		Host: w.seen, Health: w.probers.snapshot(), Usage: w.meter.used, Network: w.Network.settings(), DNS: w.Network.at(), Past: w.pasts.all, Busy: busy, Hooks: hooks,
 		Attempts: w.attempts, Now: time.Now(),
 	}, nil
+}
+
+// drains notes since when this node knows of its pods that they are to go: the clock of whoever decided it may be another.
+func (w *worker) drains(slots []fleet.Slot) {
+	before := w.draining
+	w.draining = map[string]time.Time{}
+	for i := range slots {
+		s := &slots[i]
+		if s.Node != w.Node.Name || s.Goal != fleet.Drain {
+			continue
+		}
+		since, known := before[s.UID]
+		if !known {
+			since = time.Now()
+			if w.Fleet == nil {
+				since = s.Drained
+			}
+		}
+		w.draining[s.UID] = since
+	}
 }
 
 // lookIfNeeded looks at the machine, unless nothing happened since the last look: another assignment alone is

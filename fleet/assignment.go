@@ -133,14 +133,18 @@ type Assignment struct {
 	Readings  []Reading               `json:"readings,omitempty"`
 	Heard     []NodeName              `json:"heard,omitempty"` // nodes that have ever reported, in order
 	// Doubted are nodes of which nothing was heard since the fleet's memory was restored from a backup, in the order of their names.
-	Doubted   []Doubt    `json:"doubted,omitempty"`
-	Slots     []Slot     `json:"slots,omitempty"`
-	Sets      []Set      `json:"sets,omitempty"`
-	Rollouts  []Rollout  `json:"rollouts,omitempty"`
-	Jobs      []Job      `json:"jobs,omitempty"`
-	Crons     []Cron     `json:"crons,omitempty"`
-	Scalers   []Scaler   `json:"scalers,omitempty"`
-	Exposures []Exposure `json:"exposures,omitempty"`
+	Doubted []Doubt `json:"doubted,omitempty"`
+	// Electorate is who says which node has an address at a time, and Agreed since when a majority of them is known to go by it; zero: not
+	// yet.
+	Electorate Electorate `json:"electorate,omitzero"`
+	Agreed     time.Time  `json:"agreed,omitzero"`
+	Slots      []Slot     `json:"slots,omitempty"`
+	Sets       []Set      `json:"sets,omitempty"`
+	Rollouts   []Rollout  `json:"rollouts,omitempty"`
+	Jobs       []Job      `json:"jobs,omitempty"`
+	Crons      []Cron     `json:"crons,omitempty"`
+	Scalers    []Scaler   `json:"scalers,omitempty"`
+	Exposures  []Exposure `json:"exposures,omitempty"`
 	// Unclaimed are claims whose volumes go as soon as no pod uses them; Prunable are those that go, data and all, when they
 	// are desired no more. Both are in order.
 	Unclaimed []Disposable `json:"unclaimed,omitempty"`

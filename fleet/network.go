@@ -19,6 +19,8 @@ type NetworkSettings struct {
 	Addrs   []netip.Prefix // of ClusterIPs: one an IP family, the first is the default family
 	Domain  string         // below which Services and pods have their names
 	DNS     netip.Addr     // where pods ask for names
+	Virtual []netip.Addr   // addresses of the fleet itself: one node has each of them at a time
+	Fast    bool           // addresses move within a third of a second instead of half of one
 	Pools   []AddressPool  // of addresses for Services of type LoadBalancer; the first that fits is taken from
 	// Between is how pods of different nodes reach one another, and TunnelPort the UDP port of nodes at which tunnels end.
 	Between    PodNetwork

@@ -20,6 +20,7 @@ type Node struct {
 	Server      bool                `json:"server,omitempty"` // it may lead, and lets machines in
 	Voter       bool                `json:"voter,omitempty"`  // it keeps a copy of the fleet's memory; no node does where that is somebody else's etcd
 	Version     string              `json:"version,omitempty"`
+	Certificate []byte              `json:"certificate,omitempty"` // that others know it by when they talk without TLS; no secret
 	Allocatable corev1.ResourceList `json:"allocatable,omitempty"`
 
 	New           bool   `json:"-"` // it has joined and was never heard of: nothing of the fleet's can be on it
@@ -68,6 +69,10 @@ type NodeReport struct {
 	Pending int
 	// Revisions are the commits that the node has read of each source.
 	Revisions map[SourceName]Revision `json:",omitempty"`
+	// Electorate is whom the node goes by for who has an address; the zero one where none is known. Holding are the addresses that it has
+	// by that, in order.
+	Electorate Electorate   `json:",omitzero"`
+	Holding    []netip.Addr `json:",omitempty"`
 	// Seen are the newest commits that the node has fetched: the leader looks for itself when somebody has seen one that it has not.
 	Seen  map[SourceName]Revision `json:",omitempty"`
 	Notes []Note

@@ -68,6 +68,7 @@ func look(in FleetInput) *decider {
 	d.orphans()
 	d.schedule()
 	d.expose()
+	d.elect()
 	return d
 }
 
@@ -116,9 +117,11 @@ type decider struct {
 	disruptions []*budget.Budget // once reckoned
 	reckoned    bool
 
-	heard   []fleet.NodeName // that have ever reported, in order
-	doubted []fleet.Doubt
-	mute    struct{ up, any fleet.NodeName } // the first that never has: of those that are not down, and of all
+	heard      []fleet.NodeName // that have ever reported, in order
+	doubted    []fleet.Doubt
+	electorate fleet.Electorate
+	agreed     time.Time
+	mute       struct{ up, any fleet.NodeName } // the first that never has: of those that are not down, and of all
 
 	slots   []fleet.Slot
 	counted int                 // how many of them there were before anything was decided
@@ -222,7 +225,7 @@ func (d *decider) say(about fleet.ObjectID, wakeAt time.Time, notes []string) {
 }
 
 func (d *decider) decision() Decision {
-	next := fleet.Assignment{Epoch: d.in.Previous.Epoch, Heard: d.heard, Doubted: d.doubted, Revisions: maps.Clone(d.in.Previous.Revisions), Slots: d.slots}
+	next := fleet.Assignment{Epoch: d.in.Previous.Epoch, Heard: d.heard, Doubted: d.doubted, Electorate: d.electorate, Agreed: d.agreed, Revisions: maps.Clone(d.in.Previous.Revisions), Slots: d.slots}
 	for source, revision := range d.in.Desired.Revisions {
 		if next.Revisions == nil {
 			next.Revisions = map[fleet.SourceName]fleet.Revision{}
@@ -270,7 +273,7 @@ func sorted[T any](m map[fleet.ObjectID]T) []T {
 }
 
 func same(a, b fleet.Assignment) bool {
-	return maps.Equal(a.Revisions, b.Revisions) && slices.EqualFunc(a.Readings, b.Readings, fleet.Reading.Equal) && slices.Equal(a.Heard, b.Heard) && slices.EqualFunc(a.Doubted, b.Doubted, equal) &&
+	return maps.Equal(a.Revisions, b.Revisions) && slices.EqualFunc(a.Readings, b.Readings, fleet.Reading.Equal) && slices.Equal(a.Heard, b.Heard) && a.Electorate.Equal(b.Electorate) && a.Agreed.Equal(b.Agreed) && slices.EqualFunc(a.Doubted, b.Doubted, equal) &&
 		slices.EqualFunc(a.Slots, b.Slots, func(x, y fleet.Slot) bool {
 			return x.UID == y.UID && x.Node == y.Node && x.Goal == y.Goal && x.Want == y.Want && x.Source == y.Source && x.From == y.From &&
 				x.Counted == y.Counted

@@ -251,3 +251,15 @@ func IntentText(i fleet.Intent) string {
 	}
 	return fmt.Sprintf("not in Git: %s (by %s at %s)", what, i.Author, i.At.UTC().Format("2006-01-02T15:04:05Z"))
 }
+
+// Drained reports whether operators want a node emptied: the newest of their words on it says so.
+func Drained(intents []fleet.Intent, node fleet.NodeName) bool {
+	var last fleet.Intent
+	for _, i := range intents {
+		about := i.Object == nodeID(node) && slices.Contains([]fleet.IntentVerb{fleet.Cordon, fleet.DrainNode, fleet.Uncordon}, i.Verb)
+		if about && !i.At.Before(last.At) {
+			last = i
+		}
+	}
+	return last.Verb == fleet.DrainNode
+}

@@ -58,22 +58,30 @@ type NodeInput struct {
 	Health     map[string]pod.Health // what probes say, by Podman's ID of the container
 	Past       map[string]fleet.Past // by UID: what ran in sandboxes that are gone and have no successor yet
 	Network    fleet.NetworkSettings
-	DNS        netip.AddrPort         // where this node's DNS listens, behind Network.DNS
-	Usage      map[string]fleet.Usage // by Podman's ID of the container: what it used of late
-	Busy       map[string]bool        // UIDs of pods with a chain under way
-	Hooks      map[string][]string    // of those, by UID: the containers whose postStart hook is a step of it
-	Attempts   map[string]pod.Tries   // by UID
-	Now        time.Time
+	// Fleet says that other nodes are there. Others are the last words of those that are heard: their pods stand behind Services, too.
+	Fleet  bool
+	Others []fleet.NodeReport
+	// Draining are this node's pods that are to go, by UID: since when this node knows. Where one is missing, the slot says it.
+	Draining map[string]time.Time
+	Leaving  bool                   // the node is being emptied: it campaigns for no address
+	DNS      netip.AddrPort         // where this node's DNS listens, behind Network.DNS
+	Usage    map[string]fleet.Usage // by Podman's ID of the container: what it used of late
+	Busy     map[string]bool        // UIDs of pods with a chain under way
+	Hooks    map[string][]string    // of those, by UID: the containers whose postStart hook is a step of it
+	Attempts map[string]pod.Tries   // by UID
+	Now      time.Time
 }
 
 // NodePlan is how a machine gets where it should be, and how it is.
 type NodePlan struct {
 	// Chains are in the order of their pods: those that make room first.
-	Chains  []fleet.Chain
-	Probes  []pod.Probe   // that should be running now
-	Net     fleet.HostNet // what the machine's network should be before any of the chains begins
-	Zone    fleet.Zone    // what its DNS answers
-	Measure []string      // Podman's IDs of containers whose use is asked for, in order
-	Report  fleet.NodeReport
-	WakeAt  time.Time
+	Chains []fleet.Chain
+	Probes []pod.Probe   // that should be running now
+	Net    fleet.HostNet // what the machine's network should be before any of the chains begins
+	Zone   fleet.Zone    // what its DNS answers
+	// Candidacies are the addresses that the node may have while no other node of the fleet has them, in order; nil on a node alone.
+	Candidacies []fleet.Candidacy
+	Measure     []string // Podman's IDs of containers whose use is asked for, in order
+	Report      fleet.NodeReport
+	WakeAt      time.Time
 }

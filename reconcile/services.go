@@ -27,7 +27,7 @@ func (p *planner) network(slots []fleet.Slot) {
 	if !settings.Services {
 		return
 	}
-	pods := backing(slots, p.in.Templates, p.statuses())
+	pods := backing(p.in.Assignment.Slots, p.in.Templates, p.statuses())
 	backends := expose.Backends(p.in.Desired, pods)
 	if settings.Without != "" {
 		p.plan.Net = p.proxied(backends)
@@ -47,6 +47,10 @@ func (p *planner) network(slots []fleet.Slot) {
 			})
 		}
 		slices.SortFunc(net.Fronts, fleet.FrontOrder)
+	}
+	if p.in.Fleet { // one node of them all has each of these at a time
+		net.Addrs = nil
+		p.plan.Candidacies = p.candidacies(backends)
 	}
 	net.Fences = expose.FencesOf(p.in.Desired, pods, p.in.Node.Name)
 	net.Routes, net.Tunnel, notes = expose.Routes(expose.RoutesInput{Nodes: p.in.Nodes, Node: p.in.Node.Name, Mode: settings.Between, Port: settings.TunnelPort})
@@ -75,7 +79,7 @@ func (p *planner) strangers(pods []expose.Pod) {
 	for i := range pods {
 		pod := &pods[i]
 		ip, err := netip.ParseAddr(pod.Status.PodIP)
-		if err == nil && pod.Slot.Goal == fleet.Run && pod.Spec != nil && !pod.Spec.Spec.HostNetwork && !p.in.Network.Pods.Contains(ip) {
+		if err == nil && pod.Node == p.in.Node.Name && pod.Slot.Goal == fleet.Run && pod.Spec != nil && !pod.Spec.Spec.HostNetwork && !p.in.Network.Pods.Contains(ip) {
 			p.plan.Report.Notes = append(p.plan.Report.Notes, fleet.Note{
 				About: pod.Slot.Pod.Object(), Text: "it was made while Services were off: it knows no names, and policies do not hold for it, until it is replaced",
 			})
@@ -114,6 +118,9 @@ func (p *planner) drains(slot fleet.Slot, in pod.Input) time.Time {
 	if !p.in.Network.Services || slot.Goal != fleet.Drain || in.Observed == nil || in.Observed.Infra != fleet.Running || in.Spec == nil || !sentTo(p.in.Desired, in.Spec) {
 		return time.Time{}
 	}
+	if since, known := p.in.Draining[slot.UID]; known {
+		return since.Add(drainFor)
+	}
 	return slot.Drained.Add(drainFor)
 }
 
@@ -147,9 +154,15 @@ func InRotation(in NodeInput, chains []fleet.Chain) []fleet.Chain {
 // dnsService stands for the cluster's DNS, which is no object of anybody's.
 var dnsService = fleet.ObjectID{Kind: fleet.KindService, Namespace: "kube-system", Name: "kube-dns"}
 
-// statuses are those of this node's pods, as it is about to report them, by UID.
+// statuses are those of this node's pods, as it is about to report them, and of others' pods as these have reported them, by UID.
 func (p *planner) statuses() map[string]*corev1.PodStatus {
 	m := make(map[string]*corev1.PodStatus, len(p.plan.Report.Pods))
+	for i := range p.in.Others {
+		for j := range p.in.Others[i].Pods {
+			other := &p.in.Others[i].Pods[j]
+			m[other.UID] = &other.Status
+		}
+	}
 	for i := range p.plan.Report.Pods {
 		m[p.plan.Report.Pods[i].UID] = &p.plan.Report.Pods[i].Status
 	}
@@ -171,4 +184,18 @@ func backing(slots []fleet.Slot, templates map[fleet.Hash]*corev1.PodTemplateSpe
 // Variables are what containers of a namespace find in their environment of its Services.
 func Variables(desired fleet.Desired, a fleet.Assignment, namespace string) []corev1.EnvVar {
 	return expose.Variables(desired, a.Exposures, namespace)
+}
+
+// candidacies are the addresses that this node may have.
+func (p *planner) candidacies(backends []expose.Backend) []fleet.Candidacy {
+	if p.in.Leaving {
+		return nil
+	}
+	nodes := []fleet.NodeName{p.in.Node.Name}
+	for i := range p.in.Others {
+		nodes = append(nodes, p.in.Others[i].Node)
+	}
+	return expose.Candidacies(expose.NetInput{
+		Desired: p.in.Desired, Exposures: p.in.Assignment.Exposures, Backends: backends, Node: p.in.Node.Name,
+	}, nodes, p.in.Network.Virtual)
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/skerry-dev/skerry/agent"
 	"github.com/skerry-dev/skerry/api/join"
 	"github.com/skerry-dev/skerry/coord/etcd"
+	"github.com/skerry-dev/skerry/coord/lease"
 	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/hostnet"
@@ -52,9 +53,12 @@ type membership struct {
 	identity *pki.Identity
 	pki.Membership
 	store  *etcd.Store
+	leases *lease.Node
 	member *etcd.Member // nil on a node that is no server
 	peers  *join.Client
 	log    *slog.Logger
+
+	met []lease.Peer // as the leases know them; of the loop that follows the store
 
 	mu      sync.Mutex // guards clones, and Servers and Endpoints of Membership
 	clones  map[fleet.SourceName]*git.Source
@@ -108,6 +112,9 @@ func (c config) openMembership(ctx context.Context, log *slog.Logger) (*membersh
 	})
 	if err != nil {
 		return nil, errors.Join(err, m.stopMember())
+	}
+	if m.leases, err = m.openLeases(ctx); err != nil {
+		return nil, errors.Join(err, m.store.Close(), m.stopMember())
 	}
 	m.peers = join.NewClient(identity)
 	return m, nil
@@ -199,12 +206,13 @@ func (m *membership) part() *agent.Fleet {
 		after = defaultReplaceAfter
 	}
 	return &agent.Fleet{
-		Roll: roll{m.store}, Lead: m.Role == pki.RoleServer, Stay: max(time.Second, after-sessionTTL), Leader: m.store.Leader, Bring: m.bring,
+		Roll: roll{m.store}, Lead: m.Role == pki.RoleServer, Stay: max(time.Second, after-sessionTTL), Leader: m.store.Leader, Bring: m.bring, Leases: m.leases,
 	}
 }
 
 // node is this machine, as the fleet knows it.
 func (m *membership) node(n fleet.Node) fleet.Node {
+	n.Certificate = m.identity.Certificate()
 	n.Fleet, n.Server, n.Voter, n.Version = m.Listen, m.Votes(), m.embeds(), version
 	return n
 }
@@ -351,6 +359,11 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 		}
 	})
 	loops.Go(func() { m.follow(ctx, changed) })
+	loops.Go(func() {
+		if err := m.leases.Run(ctx); err != nil {
+			cancel(err)
+		}
+	})
 	if m.member != nil {
 		loops.Go(func() { _ = m.member.PromoteLearners(ctx) }) // it ends with ctx alone
 		loops.Go(func() { _ = m.member.StandAside(ctx, func() bool { return m.store.Leader() == m.identity.Name() }) })
@@ -463,6 +476,7 @@ func (m *membership) follow(ctx context.Context, changed func()) {
 			m.log.Warn("it is not followed when this machine gets another address", "err", err)
 		}
 	}()
+	m.meet(ctx)
 	began, err := m.store.Charter(ctx)
 	was, _ := m.own(ctx)
 	if err != nil {
@@ -478,6 +492,7 @@ func (m *membership) follow(ctx context.Context, changed func()) {
 		case <-moved:
 			located = false
 		}
+		m.meet(ctx)
 		if m.store.Away() == "" {
 			m.found(ctx)
 			m.settle(ctx)

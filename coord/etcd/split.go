@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/skerry-dev/skerry/fleet"
 )
@@ -33,6 +34,8 @@ var fields = []part{
 	whole("revisions", func(a *fleet.Assignment) *map[fleet.SourceName]fleet.Revision { return &a.Revisions }),
 	whole("heard", func(a *fleet.Assignment) *[]fleet.NodeName { return &a.Heard }),
 	whole("doubted", func(a *fleet.Assignment) *[]fleet.Doubt { return &a.Doubted }),
+	one("electorate", func(a *fleet.Assignment) *fleet.Electorate { return &a.Electorate }),
+	one("agreed", func(a *fleet.Assignment) *time.Time { return &a.Agreed }),
 	list("slot", func(a *fleet.Assignment) *[]fleet.Slot { return &a.Slots },
 		func(s *fleet.Slot) string { return s.UID }, func(a, b *fleet.Slot) int { return fleet.SlotOrder(*a, *b) }),
 	objects("set", func(a *fleet.Assignment) *[]fleet.Set { return &a.Sets }, func(s *fleet.Set) fleet.ObjectID { return s.ID }),
@@ -81,6 +84,20 @@ func whole[T any](name string, field func(*fleet.Assignment) *T) part {
 		name: name,
 		split: func(a *fleet.Assignment, yield func(string, any)) {
 			if v := field(a); reflect.ValueOf(v).Elem().Len() > 0 {
+				yield("", v)
+			}
+		},
+		read: decode[T],
+		join: func(a *fleet.Assignment, values []item) { *field(a) = *values[0].value.(*T) },
+	}
+}
+
+// one is a single value; its zero value is not written.
+func one[T any](name string, field func(*fleet.Assignment) *T) part {
+	return part{
+		name: name,
+		split: func(a *fleet.Assignment, yield func(string, any)) {
+			if v := field(a); !reflect.ValueOf(v).Elem().IsZero() {
 				yield("", v)
 			}
 		},

@@ -27,6 +27,11 @@ type Peer struct {
 	Secret []byte         // that both have, and nobody else
 }
 
+// Equal reports whether two are the same in all.
+func (p Peer) Equal(o Peer) bool {
+	return p.Name == o.Name && p.Addr == o.Addr && slices.Equal(p.Secret, o.Secret)
+}
+
 // Config is what a Node needs to know.
 type Config struct {
 	Self fleet.NodeName
@@ -49,7 +54,7 @@ type Node struct {
 	peers   map[fleet.NodeName]*neighbour
 	leases  map[string]*Lease      // that are held
 	waiters map[string]chan *Lease // who campaigns
-	rings   []func()               // told when a peer falls silent or is heard again
+	ring    func()                 // called when a peer falls silent or is heard again
 }
 
 // neighbour is a peer and what is known of it.
@@ -94,7 +99,7 @@ func NewNode(cfg Config) *Node {
 	roll := func(n time.Duration) time.Duration { return mathrand.N(n) }
 	return &Node{
 		cfg: cfg, own: own, bell: make(chan struct{}, 1), machine: NewMachine(cfg.Self, own, cfg.Rules, roll, cfg.Now()),
-		peers: map[fleet.NodeName]*neighbour{}, leases: map[string]*Lease{}, waiters: map[string]chan *Lease{},
+		peers: map[fleet.NodeName]*neighbour{}, leases: map[string]*Lease{}, waiters: map[string]chan *Lease{}, ring: func() {},
 	}
 }
 
@@ -181,12 +186,6 @@ func (n *Node) lives(p *neighbour, now Instant) {
 	if p.silent {
 		p.silent = false
 		n.ring()
-	}
-}
-
-func (n *Node) ring() {
-	for _, f := range n.rings {
-		f()
 	}
 }
 
@@ -359,8 +358,12 @@ func (n *Node) Silent() []fleet.NodeName {
 	return list
 }
 
-// Tell has ring called whenever Silent changes. It must not block, nor call the node. To be called before Run.
-func (n *Node) Tell(ring func()) { n.rings = append(n.rings, ring) }
+// Tell has ring called whenever Silent changes, instead of what was to be called before. It must not block, nor call the node.
+func (n *Node) Tell(ring func()) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.ring = ring
+}
 
 // ErrBusy says that a key is campaigned for or held by this process already.
 var ErrBusy = errors.New("this process campaigns for it or has it already")
@@ -443,6 +446,14 @@ func (l *Lease) Until() Instant {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.until
+}
+
+// Age is how long ago the asking began that Until counts from: right after a renewal, how long that took.
+func (l *Lease) Age() time.Duration {
+	l.node.mu.Lock()
+	terms := l.node.machine.terms
+	l.node.mu.Unlock()
+	return l.node.cfg.Now() - (l.Until() - terms.TTL + terms.Margin)
 }
 
 // Renewed rings after Until has become later. It has a capacity of one.

@@ -1,0 +1,336 @@
+package vip
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net/netip"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+)
+
+// nftTable is what our table is called, in each family.
+const nftTable = "skerry-vip"
+
+// leastTimeout is how long an element has to last to be written at all: the kernel counts in ticks, and takes less than one for for ever.
+const leastTimeout = 25 * time.Millisecond
+
+// nftFence is for machines without BPF: chains of each link that drop what has an address of a set and not of another, whose elements go
+// by themselves. Their time is relative, and so it is reckoned just before it is written, and the clock is looked at again
+// afterwards: a process that is frozen in between opens the fence for some microseconds when it goes on.
+//
+// Where links have no hook for what goes out (before Linux 5.16), ARP and IP are looked at where they leave the machine's own stack.
+type nftFence struct {
+	egress bool
+
+	mu    sync.Mutex
+	conn  *nftables.Conn
+	links map[int]Link
+	until map[netip.Addr]time.Duration // as it was wanted last; 0: shut
+}
+
+// newNFT writes the fence for loopback, to see whether this kernel can do that, and removes it.
+func newNFT(egress bool) (*nftFence, error) {
+	f := &nftFence{egress: egress, links: map[int]Link{}, until: map[netip.Addr]time.Duration{}}
+	if err := f.build(map[int]Link{1: {Index: 1, Name: "lo"}}); err != nil {
+		return nil, err
+	}
+	return f, sweepTables()
+}
+
+func (f *nftFence) kind() string { return FenceNFT }
+
+func (f *nftFence) guard(l Link) (bool, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.links[l.Index].Name == l.Name {
+		if conn, err := f.connect(); err == nil {
+			if _, err := conn.ListChain(f.tables()[0], chainName("in", l)); err == nil {
+				return false, nil
+			}
+		}
+		f.forget() // else it may read later what was meant for this
+	}
+	f.links[l.Index] = l
+	if err := f.rebuild(); err != nil {
+		delete(f.links, l.Index)
+		return false, fmt.Errorf("fence %s: %w", l.Name, err)
+	}
+	return true, nil
+}
+
+func (f *nftFence) open(a netip.Addr, until time.Duration) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.until[a] = until
+	if err := f.renew(a); err != nil {
+		return fmt.Errorf("open the fence: %w", err)
+	}
+	return nil
+}
+
+func (f *nftFence) shut(a netip.Addr) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.until[a] = 0
+	if err := f.renew(a); err != nil {
+		return fmt.Errorf("shut the fence: %w", err)
+	}
+	return nil
+}
+
+func (f *nftFence) close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forget()
+	return sweepTables()
+}
+
+// renew writes an address, and all else when the tables are gone.
+func (f *nftFence) renew(a netip.Addr) error {
+	err := f.write(a, slack)
+	if errors.Is(err, unix.ENOENT) {
+		err = f.rebuild()
+	}
+	return err
+}
+
+// rebuild writes all there should be, which may be there already.
+func (f *nftFence) rebuild() error {
+	links := maps.Clone(f.links)
+	for {
+		err := f.build(links)
+		if err == nil {
+			break
+		}
+		// A link that is gone takes nobody's fence along.
+		n := len(links)
+		maps.DeleteFunc(links, func(_ int, l Link) bool { return !l.there() })
+		if len(links) == n {
+			return err
+		}
+	}
+	for a := range f.until {
+		if err := f.write(a, slack); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// slack is how long a write may take at first before what was reckoned for it is wrong.
+const slack = 2 * time.Millisecond
+
+// write has the kernel know an address, and until when it passes. That takes within at most, or it is written again with more of it.
+func (f *nftFence) write(a netip.Addr, within time.Duration) error {
+	conn, err := f.connect()
+	if err != nil {
+		return err
+	}
+	begun := bootTime()
+	left := f.until[a] - begun - within
+	key := []nftables.SetElement{{Key: a.AsSlice()}}
+	timed := []nftables.SetElement{{Key: a.AsSlice(), Timeout: max(left, leastTimeout)}}
+	var errs []error
+	for _, t := range f.tables() {
+		known, open := f.sets(t, len(a.AsSlice()))
+		// An element that is there is not written anew, and one that is not there cannot be removed.
+		errs = append(errs, conn.SetAddElements(known, key), conn.SetAddElements(open, timed), conn.SetDeleteElements(open, timed))
+		if left >= leastTimeout {
+			errs = append(errs, conn.SetAddElements(open, timed))
+		}
+	}
+	if err := errors.Join(append(errs, f.flush(conn))...); err != nil {
+		return err
+	}
+	if left >= leastTimeout && bootTime()-begun > within {
+		return f.write(a, 2*within)
+	}
+	return nil
+}
+
+func (f *nftFence) connect() (_ *nftables.Conn, err error) {
+	if f.conn == nil {
+		f.conn, err = nftables.New(nftables.AsLasting())
+	}
+	return f.conn, err
+}
+
+// flush carries out what was written to a connection. One that failed is not used again: answers may be left in it.
+func (f *nftFence) flush(conn *nftables.Conn) error {
+	err := conn.Flush()
+	if err != nil {
+		f.forget()
+	}
+	return err
+}
+
+func (f *nftFence) forget() {
+	if f.conn != nil {
+		_ = f.conn.CloseLasting()
+		f.conn = nil
+	}
+}
+
+// tables are ours, the one first that is always there.
+func (f *nftFence) tables() []*nftables.Table {
+	all := []*nftables.Table{{Name: nftTable, Family: nftables.TableFamilyNetdev}}
+	if !f.egress {
+		all = append(all, &nftables.Table{Name: nftTable, Family: nftables.TableFamilyARP}, &nftables.Table{Name: nftTable, Family: nftables.TableFamilyINet})
+	}
+	return all
+}
+
+// sets are those of a table for addresses of as many bytes: all that are known, and those that pass.
+func (*nftFence) sets(t *nftables.Table, size int) (known, open *nftables.Set) {
+	suffix, kind := "4", nftables.TypeIPAddr
+	if size == 16 {
+		suffix, kind = "6", nftables.TypeIP6Addr
+	}
+	return &nftables.Set{Table: t, Name: "sk-known" + suffix, KeyType: kind},
+		&nftables.Set{Table: t, Name: "sk-open" + suffix, KeyType: kind, HasTimeout: true}
+}
+
+// build writes tables, sets and chains, as they are wherever they are not.
+func (f *nftFence) build(links map[int]Link) error {
+	conn, err := f.connect()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	tables := f.tables()
+	for _, t := range tables {
+		conn.AddTable(t)
+		for _, size := range []int{4, 16} {
+			known, open := f.sets(t, size)
+			errs = append(errs, conn.AddSet(known, nil), conn.AddSet(open, nil))
+		}
+	}
+	for _, index := range slices.Sorted(maps.Keys(links)) {
+		l := links[index]
+		f.chain(conn, l, &nftables.Chain{Table: tables[0], Name: chainName("in", l), Hooknum: nftables.ChainHookIngress, Device: l.Name}, incoming)
+		if f.egress {
+			f.chain(conn, l, &nftables.Chain{Table: tables[0], Name: chainName("out", l), Hooknum: nftables.ChainHookEgress, Device: l.Name}, outgoing)
+			continue
+		}
+		isARP := func(a field) bool { return a.ether == unix.ETH_P_ARP }
+		arp := slices.DeleteFunc(slices.Clone(outgoing), func(a field) bool { return !isARP(a) })
+		f.chain(conn, l, &nftables.Chain{Table: tables[1], Name: chainName("out", l), Hooknum: nftables.ChainHookRef(1)}, arp) // NF_ARP_OUT
+		// Behind all translation of addresses.
+		f.chain(conn, l, &nftables.Chain{
+			Table: tables[2], Name: chainName("out", l), Hooknum: nftables.ChainHookPostrouting, Priority: nftables.ChainPriorityRef(math.MaxInt32),
+		}, slices.DeleteFunc(slices.Clone(outgoing), isARP))
+	}
+	return errors.Join(append(errs, f.flush(conn))...)
+}
+
+func chainName(direction string, l Link) string {
+	return "sk-" + direction + "-" + strconv.Itoa(l.Index)
+}
+
+// chain writes the rules of a link in one direction.
+func (f *nftFence) chain(conn *nftables.Conn, l Link, c *nftables.Chain, fields []field) {
+	c.Type = nftables.ChainTypeFilter
+	if c.Priority == nil {
+		c.Priority = nftables.ChainPriorityFilter
+	}
+	conn.AddChain(c)
+	conn.FlushChain(c)
+	for _, a := range fields {
+		known, open := f.sets(c.Table, a.size)
+		var rule []expr.Any
+		if c.Device == "" {
+			rule = append(rule, &expr.Meta{Key: expr.MetaKeyOIF, Register: 1}, is(binary.NativeEndian.AppendUint32(nil, uint32(l.Index))))
+		}
+		rule = append(rule, &expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1}, is([]byte{byte(a.ether >> 8), byte(a.ether)}))
+		for _, b := range a.where {
+			rule = append(rule, bytesAt(b.at, 1), is([]byte{b.is}))
+		}
+		if a.except != 0 {
+			rule = append(rule, bytesAt(a.except, a.size), &expr.Lookup{SourceRegister: 1, SetName: known.Name, Invert: true})
+		}
+		conn.AddRule(&nftables.Rule{Table: c.Table, Chain: c, Exprs: append(rule,
+			bytesAt(a.at, a.size),
+			&expr.Lookup{SourceRegister: 1, SetName: known.Name},
+			&expr.Lookup{SourceRegister: 1, SetName: open.Name, Invert: true},
+			&expr.Verdict{Kind: expr.VerdictDrop},
+		)})
+	}
+}
+
+// bytesAt is what stands in a packet, from the network header on.
+func bytesAt(at, size int) expr.Any {
+	return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: uint32(at), Len: uint32(size)}
+}
+
+func is(b []byte) expr.Any { return &expr.Cmp{Register: 1, Op: expr.CmpOpEq, Data: b} }
+
+// ourTables are those of ours that there are, whichever process made them. A kernel without nftables has none.
+func ourTables(conn *nftables.Conn) ([]*nftables.Table, error) {
+	all, err := conn.ListTables()
+	switch {
+	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("list tables of nftables: %w", err)
+	}
+	return slices.DeleteFunc(all, func(t *nftables.Table) bool { return t.Name != nftTable }), nil
+}
+
+// sweepTables removes all of ours.
+func sweepTables() error {
+	conn, err := nftables.New()
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("speak to nftables: %w", err)
+	}
+	all, err := ourTables(conn)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	for _, t := range all {
+		conn.DelTable(t)
+	}
+	if err := conn.Flush(); err != nil {
+		return fmt.Errorf("remove tables of the fence: %w", err)
+	}
+	return nil
+}
+
+// rememberedByTables are the addresses of IPv6 that tables know which an earlier process left.
+func rememberedByTables() (found []netip.Addr, err error) {
+	conn, err := nftables.New()
+	if errors.Is(err, unix.EPROTONOSUPPORT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("speak to nftables: %w", err)
+	}
+	all, err := ourTables(conn)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range all {
+		known, _ := new(nftFence).sets(t, 16)
+		elements, err := conn.GetSetElements(known)
+		if err != nil {
+			return nil, fmt.Errorf("look into the fence of an earlier process: %w", err)
+		}
+		for _, e := range elements {
+			if a, ok := netip.AddrFromSlice(e.Key); ok {
+				found = append(found, a)
+			}
+		}
+	}
+	return found, nil
+}
