@@ -99,6 +99,7 @@ func New(cfg Config) (*Agent, error) {
 		storeBell: newBell(), leadBell: newBell(), nodeBell: newBell(), hostBell: newBell(),
 	}
 	a.held, a.looked = newHoldings(), make(chan struct{})
+	cfg.Metrics.of(a)
 	down := "not asked yet"
 	a.podman.Store(&down)
 	a.leadNotes.Store(&[]fleet.Note{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -20,8 +21,8 @@ type Fleet struct {
 	Stay time.Duration
 	// Leader is who leads, as far as is known here; empty while nobody does.
 	Leader func() fleet.NodeName
-	// Bring fetches a commit of a source from other nodes' clones into this node's. nil: there is no other way to a commit than
-	// its source.
+	// Bring fetches a commit of a source from other nodes' clones into this node's. Its error is one line for people. nil: there is no
+	// other way to a commit than its source.
 	Bring func(ctx context.Context, source fleet.SourceName, revision fleet.Revision) error
 }
 
@@ -85,22 +86,19 @@ func (a *Agent) stay() time.Duration {
 	return a.Fleet.Stay
 }
 
-// errDiffers says that a commit reads differently here than where it was decided on: another version of Skerry does, or another policy.
-var errDiffers = errors.New("are all nodes of one version of Skerry, and of one policy.podSecurity?")
-
-// insist is after how many turns in a row a process leads although it reads differently: nobody is there who does not. An upgrade of
-// all servers would end all deciding otherwise.
+// insist is after how many turns in a row a process leads although it has not the commit, or reads it differently: nobody is there who
+// does better. A lost commit, or an upgrade of all servers, would end all deciding otherwise.
 const insist = 3
 
 // alignment asks the loop that follows a source to align it.
 type alignment struct {
-	own     bool // by what is read here, where that differs
+	own     bool // by what there is here, where that is something else
 	patient bool // not if it was in vain just now
 	answer  chan error
 }
 
 // takeLead makes sure that this process knows what the last decision was made on: whoever decides on less would take down what it
-// has not heard of. It returns when all sources are as they were then; with own, as near to that as they can be read here.
+// has not heard of. It returns when all sources are as they were then; with own, as near to that as can be here.
 func (a *Agent) takeLead(ctx context.Context, own bool) error {
 	if a.Fleet == nil {
 		return nil
@@ -227,11 +225,16 @@ func runs(assignment fleet.Assignment, source fleet.SourceName) []fleet.ObjectID
 	return list
 }
 
-// follows is what a source holds by a reading of the leader's. An error says why this node cannot come to the same; one that only
-// differs is none where known are given: those of them that are not read here are held.
+// follows is what a source holds by a reading of the leader's. An error says why this node cannot come to the same; that is none
+// where known are given: those of them that are not read here are held.
 func (a *Agent) follows(ctx context.Context, s Source, want fleet.Reading, before holding, known []fleet.ObjectID) (holding, error) {
 	if err := a.obtain(ctx, s, want.Revision); err != nil {
-		return before, fmt.Errorf("the fleet goes by revision %s, which is not to be had here: %w", want.Revision.Short(), err)
+		nowhere := fmt.Errorf("the fleet goes by revision %s, which is not to be had here: %w", want.Revision.Short(), err)
+		if known == nil {
+			return before, nowhere
+		}
+		a.Log.Warn("this node leads without the commit that was decided on, and leaves workloads alone: nobody else leads", "source", s.Name, "err", nowhere)
+		return a.keeps(a.without(s, want, before, known), before)
 	}
 	older := map[fleet.Revision]bool{}
 	for _, r := range want.Kept {
@@ -246,8 +249,8 @@ func (a *Agent) follows(ctx context.Context, s Source, want fleet.Reading, befor
 	next := a.restore(s, record{Source: s.Name, Revision: want.Revision, Objects: want.Kept}, true)
 	next.checked, next.err, next.failures = before.checked, before.err, before.failures
 	if next.reading.Hash != want.Hash {
-		differs := fmt.Errorf("revision %s reads differently here (%s) than where it was decided on (%s): %w",
-			want.Revision.Short(), next.reading.Hash, want.Hash, errDiffers)
+		differs := fmt.Errorf("revision %s reads differently here (%s) than where it was decided on (%s): are all nodes of one version of Skerry?",
+			want.Revision.Short(), next.reading.Hash, want.Hash)
 		if known == nil {
 			return before, errors.Join(append(missing, differs)...)
 		}
@@ -258,29 +261,67 @@ func (a *Agent) follows(ctx context.Context, s Source, want fleet.Reading, befor
 			}
 		}
 	}
+	return a.keeps(next, before)
+}
+
+// keeps is next, if it could be recorded.
+func (a *Agent) keeps(next, before holding) (holding, error) {
 	if err := a.record(next); err != nil {
-		return before, fmt.Errorf("keep revision %s: %w", want.Revision.Short(), err)
+		return before, fmt.Errorf("keep revision %s: %w", next.revision.Short(), err)
 	}
 	return next, nil
 }
 
-// obtain has a commit in the clone: it is there, or comes from the source, or from another node.
+// without is what a source holds for whoever leads without the commit that was decided on: workloads are left alone, for nobody knows
+// what they are by now, and all else is as it was known here last. The next look at the source reads it anew, whatever it finds.
+func (a *Agent) without(s Source, want fleet.Reading, before holding, known []fleet.ObjectID) holding {
+	next := holding{name: s.Name, url: s.URL, path: s.Path, loaded: true, revision: before.revision, title: before.title, held: map[fleet.ObjectID]heldBack{}}
+	next.err, next.failures = before.err, before.failures
+	if !before.loaded {
+		next.revision = want.Revision
+	}
+	maps.Copy(next.held, before.held)
+	unknown := heldBack{want.Revision, fmt.Sprintf("revision %s, which it was decided on by, is not to be had", want.Revision.Short())}
+	for _, id := range known {
+		next.held[id] = unknown
+	}
+	for _, o := range before.objects {
+		if _, held := next.held[o.ID]; o.Template != nil || held {
+			next.held[o.ID] = unknown
+		} else {
+			next.objects = append(next.objects, o)
+		}
+	}
+	a.reckon(&next)
+	return next
+}
+
+// obtainPatience is how long the source is waited for before other nodes are asked for a commit: one of them has it.
+const obtainPatience = 20 * time.Second
+
+// obtain has a commit in the clone: it is there, or comes from the source, or from another node. The error says in one line why it
+// does not.
 func (a *Agent) obtain(ctx context.Context, s Source, revision fleet.Revision) error {
 	if _, err := s.Source.At(revision); err == nil {
 		return nil
 	}
-	bounded, cancel := context.WithTimeout(ctx, fetchTimeout)
-	defer cancel()
+	bounded, cancel := context.WithTimeout(ctx, obtainPatience)
 	_, fetchErr := s.Source.Fetch(bounded)
+	cancel()
 	_, err := s.Source.At(revision)
 	if err == nil {
 		return nil
 	}
-	if a.Fleet.Bring == nil {
-		return errors.Join(fetchErr, err)
+	if fetchErr == nil {
+		fetchErr = errors.New("its source answers and has it not (was something else force-pushed?)")
 	}
+	if a.Fleet.Bring == nil {
+		return fetchErr
+	}
+	bounded, cancel = context.WithTimeout(ctx, fetchTimeout)
+	defer cancel()
 	if broughtErr := a.Fleet.Bring(bounded, s.Name, revision); broughtErr != nil {
-		return errors.Join(fetchErr, broughtErr)
+		return fmt.Errorf("%w; %w", fetchErr, broughtErr)
 	}
 	_, err = s.Source.At(revision)
 	return err

@@ -3,9 +3,12 @@ package agent_test
 import (
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -214,6 +217,46 @@ func TestHeldNodeIsQuiet(t *testing.T) {
 		defer apart.clone.mu.Unlock()
 		if n := apart.clone.reads - before; n > 60 {
 			t.Errorf("it read a commit %d times in two minutes", n)
+		}
+	})
+}
+
+// TestTemplateNowhere: a template that is in no commit any more as this version reads it is looked for in its commit once, and not with
+// each decision.
+func TestTemplateNowhere(t *testing.T) {
+	inFleet(t, 1, 1, func(t *testing.T, f *simulated) {
+		pushed := f.origin.push(tree(spreadOut("web", "app:1", 2, ""), spreadOut("other", "app:1", 1, "")))
+		after(time.Minute)
+		for _, m := range f.nodes {
+			m.kill()
+			if err := os.RemoveAll(filepath.Join(m.dir, "templates")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.origin.mu.Lock()
+		f.origin.trees[pushed] = tree("kind: Deployment\napiVersion: apps/v1\nmetadata: {name: web}\nspec: {unheardOf: 1}\n", spreadOut("other", "app:1", 1, ""))
+		f.origin.mu.Unlock()
+		f.all()
+		after(2 * time.Minute)
+		node := f.nodes[1]
+		node.clone.mu.Lock()
+		reads := node.clone.reads
+		node.clone.mu.Unlock()
+		epoch := f.assignment().Epoch
+		for i := range 30 { // each is a decision or two
+			scale := fleet.Intent{Object: fleet.ObjectID{Kind: fleet.KindDeployment, Namespace: "default", Name: "other"}, Verb: fleet.Scale, Replicas: int32(1 + i%2), Author: "ada"}
+			if _, err := f.nodes[0].Intend(t.Context(), api.Wish{Intent: scale}); err != nil {
+				t.Fatal(err)
+			}
+			after(10 * time.Second)
+		}
+		node.clone.mu.Lock()
+		defer node.clone.mu.Unlock()
+		if n := node.clone.reads - reads; n > 32 || f.assignment().Epoch < epoch+30 {
+			t.Errorf("it read a commit %d times, with 30 fetches, in epochs %d to %d", n, epoch, f.assignment().Epoch)
+		}
+		if web := f.on("web"); sum(web) != 2 {
+			t.Errorf("%v", web)
 		}
 	})
 }
@@ -453,6 +496,190 @@ func TestCommitNobodyHas(t *testing.T) {
 		after(2 * time.Minute)
 		if web, other := f.on("web"), f.on("other"); sum(web) < 3 || sum(other) < 2 {
 			t.Errorf("%v", f.running())
+		}
+	})
+}
+
+// serve gives a node's clone another Git server.
+func (m *member) serve(by *origin) {
+	m.clone.mu.Lock()
+	defer m.clone.mu.Unlock()
+	m.clone.origin = by
+}
+
+// forced is what the Git server has after a commit that only the leader saw was pushed over: all but the leader have never heard of it.
+func (f *simulated) forced(leader *member, files fstest.MapFS) *origin {
+	other := &origin{trees: maps.Clone(f.origin.trees), newest: f.origin.newest, pushes: 100}
+	for _, m := range f.nodes {
+		if m != leader {
+			m.serve(other)
+		}
+	}
+	leader.keeps = true
+	f.origin.push(files)
+	return other
+}
+
+func (f *simulated) leader() *member {
+	f.t.Helper()
+	at := slices.IndexFunc(f.nodes, func(m *member) bool { return m.node.Name == f.shared.Leader() })
+	if at < 0 {
+		f.t.Fatal("nobody leads")
+	}
+	return f.nodes[at]
+}
+
+// TestForcedPush: nodes that cannot have the commit that the leader goes by any more hold to what they have, say why, and go on with the
+// next.
+func TestForcedPush(t *testing.T) {
+	inFleet(t, 3, 1, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(spreadOut("web", "app:1", 4, ""), configMap("a")))
+		after(time.Minute)
+		before, leader := f.origin.newest, f.leader()
+		other := f.forced(leader, tree(spreadOut("web", "app:1", 4, ""), configMap("b")))
+		after(time.Minute)
+		for _, m := range f.nodes {
+			if s := f.status(m).Sources[0]; m != leader && (s.State != "Held" || s.Revision != before ||
+				!strings.Contains(s.Error, "is not to be had here: its source answers and has it not (was something else force-pushed?)") || strings.Contains(s.Error, "\n")) {
+				t.Errorf("%s: %+v", m.node.Name, s)
+			}
+		}
+		if s := f.status(leader); !slices.ContainsFunc(s.Notes, func(n fleet.Note) bool { return strings.Contains(n.Text, "is held at revision") }) {
+			t.Errorf("the leader does not say so: %v", s.Notes)
+		}
+		leader.serve(other)
+		other.push(tree(spreadOut("web", "app:1", 5, ""), configMap("c")))
+		after(time.Minute)
+		for _, m := range f.nodes {
+			if s := f.status(m).Sources[0]; s.State != "Synced" || s.Revision != other.newest {
+				t.Errorf("%s: %+v", m.node.Name, s)
+			}
+		}
+		if web := f.on("web"); sum(web) != 5 {
+			t.Errorf("%v", web)
+		}
+	})
+}
+
+// TestLeaderAndItsCommitAreLost: a commit that only the leader had, and that is nowhere any more, does not keep others from leading.
+// What runs runs on, and what the Git server has is taken, be it new or what they had before.
+func TestLeaderAndItsCommitAreLost(t *testing.T) {
+	for name, newer := range map[string]bool{"another commit": true, "the one before": false} {
+		t.Run(name, func(t *testing.T) {
+			inFleet(t, 3, 1, func(t *testing.T, f *simulated) {
+				first := tree(spreadOut("web", "app:1", 4, ""), configMap("a"))
+				f.origin.push(first)
+				after(time.Minute)
+				leader := f.leader()
+				other := f.forced(leader, tree(spreadOut("web", "app:1", 4, ""), spreadOut("lost", "app:1", 4, ""), configMap("b")))
+				after(time.Minute)
+				for _, m := range f.nodes {
+					m.clone.mu.Lock()
+					m.clone.cut = true
+					m.clone.mu.Unlock()
+				}
+				leader.powerCut()
+				before := f.on("web")
+				delete(before, leader.node.Name)
+				after(3 * time.Minute)
+				if f.shared.Leader() == "" || len(before) == 0 {
+					t.Fatal("nobody leads")
+				}
+				web := f.on("web")
+				for node, n := range before {
+					if web[node] < n {
+						t.Errorf("pods by node: %v, were %v", web, before)
+					}
+				}
+				want := 4
+				if newer {
+					other.push(tree(spreadOut("web", "app:1", 6, ""), configMap("c")))
+					want = 6
+				}
+				for _, m := range f.nodes {
+					m.clone.mu.Lock()
+					m.clone.cut = false
+					m.clone.mu.Unlock()
+				}
+				after(2 * time.Minute)
+				if got, gone := sum(f.on("web")), sum(f.on("lost")); got != want || gone != 0 {
+					t.Errorf("%d pods of web, %d of what is in no commit any more: %v", got, gone, f.running())
+				}
+				for _, m := range f.nodes {
+					if m == leader {
+						continue
+					}
+					if s := f.status(m).Sources[0]; s.State != "Synced" || s.Revision != other.newest {
+						t.Errorf("%s: %+v", m.node.Name, s)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestSilentGitServer: a Git server that takes questions and does not answer does not keep a node from what another node has.
+func TestSilentGitServer(t *testing.T) {
+	inFleet(t, 1, 1, func(t *testing.T, f *simulated) {
+		apart := f.nodes[1]
+		apart.clone.mu.Lock()
+		apart.clone.silent = true
+		apart.clone.mu.Unlock()
+		after(5 * time.Minute)
+		f.origin.push(tree(spreadOut("web", "app:1", 2, "")))
+		after(5 * time.Minute)
+		if s := f.status(apart).Sources[0]; s.Revision != f.origin.newest {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// gauges are what Prometheus is told of the fleet by a node.
+func (m *member) gauges() map[string]float64 {
+	m.fleet.t.Helper()
+	families, err := m.metrics.Gather()
+	if err != nil {
+		m.fleet.t.Fatal(err)
+	}
+	all := map[string]float64{}
+	for _, f := range families {
+		for _, g := range f.GetMetric() {
+			if name, of := strings.CutPrefix(f.GetName(), "skerry_fleet_"); of {
+				for _, l := range g.GetLabel() {
+					name += " " + l.GetValue()
+				}
+				all[name] = g.GetGauge().GetValue()
+			}
+		}
+	}
+	return all
+}
+
+// TestFleetMetrics: who leads, how many nodes there are of each state, and whether the store answers.
+func TestFleetMetrics(t *testing.T) {
+	inFleet(t, 3, 1, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(spreadOut("web", "app:1", 2, "")))
+		after(time.Minute)
+		lost := f.nodes[3]
+		lost.powerCut()
+		after(time.Minute)
+		leaders := 0.0
+		for _, m := range f.nodes[:3] {
+			got := m.gauges()
+			leaders += got["leader"]
+			delete(got, "leader")
+			want := map[string]float64{"store_up": 1, "epoch": float64(f.assignment().Epoch), "nodes Ready": 3, "nodes NotReady": 0, "nodes Lost": 1}
+			if !maps.Equal(got, want) {
+				t.Errorf("%s: %v, want %v", m.node.Name, got, want)
+			}
+		}
+		if leaders != 1 || f.leader().gauges()["leader"] != 1 {
+			t.Errorf("%v nodes say that they lead", leaders)
+		}
+		f.nodes[0].part(true, true)
+		after(time.Minute)
+		if got := f.nodes[0].gauges(); got["store_up"] != 0 || got["leader"] != 0 {
+			t.Errorf("cut off, it says %v", got)
 		}
 	})
 }

@@ -13,6 +13,8 @@ import (
 	"testing/fstest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/skerry-dev/skerry/agent"
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/coord/coordtest"
@@ -50,19 +52,24 @@ type clone struct {
 	mu     sync.Mutex
 	has    map[fleet.Revision]bool
 	cut    bool
-	reads  int // how often a commit was read
+	silent bool // the server takes questions and does not answer
+	reads  int  // how often a commit was read
 }
 
-func (c *clone) Fetch(context.Context) (sources.Snapshot, error) {
+func (c *clone) Fetch(ctx context.Context) (sources.Snapshot, error) {
 	c.mu.Lock()
-	cut := c.cut
+	cut, silent, origin := c.cut, c.silent, c.origin
 	c.mu.Unlock()
+	if silent {
+		<-ctx.Done()
+		return sources.Snapshot{}, ctx.Err()
+	}
 	if cut {
 		return sources.Snapshot{}, fmt.Errorf("the Git server does not answer")
 	}
-	c.origin.mu.Lock()
-	newest := c.origin.newest
-	c.origin.mu.Unlock()
+	origin.mu.Lock()
+	newest := origin.newest
+	origin.mu.Unlock()
 	c.take(newest)
 	return c.At(newest)
 }
@@ -75,15 +82,15 @@ func (c *clone) take(revision fleet.Revision) {
 
 func (c *clone) At(revision fleet.Revision) (sources.Snapshot, error) {
 	c.mu.Lock()
-	has := c.has[revision]
+	has, origin := c.has[revision], c.origin
 	c.reads++
 	c.mu.Unlock()
 	if !has {
 		return sources.Snapshot{}, fs.ErrNotExist
 	}
-	c.origin.mu.Lock()
-	defer c.origin.mu.Unlock()
-	return sources.Snapshot{Revision: revision, Files: c.origin.trees[revision], Dir: "."}, nil
+	origin.mu.Lock()
+	defer origin.mu.Unlock()
+	return sources.Snapshot{Revision: revision, Files: origin.trees[revision], Dir: "."}, nil
 }
 
 // member is a node of a simulated fleet.
@@ -95,7 +102,9 @@ type member struct {
 	clone   *clone
 	dir     string
 	lead    bool
-	cut     bool   // from the store
+	cut     bool // from the store
+	keeps   bool // its commits to itself
+	metrics *prometheus.Registry
 	stop    func() // nil while no agent runs
 }
 
@@ -137,10 +146,11 @@ func (m *member) start() {
 		return
 	}
 	store := m.fleet.shared.Node(m.node.Name)
+	m.metrics = prometheus.NewRegistry()
 	var err error
 	m.Agent, err = agent.New(agent.Config{
 		Node: m.node, DataDir: m.dir, RunDir: filepath.Join(m.dir, "run"), Store: store, Intents: store, Host: m.machine, Prober: m.machine,
-		Volumes: m.machine.Volumes, Follow: true, Act: true, Log: m.fleet.log.With("at", m.node.Name),
+		Volumes: m.machine.Volumes, Follow: true, Act: true, Metrics: agent.NewMetrics(m.metrics), Log: m.fleet.log.With("at", m.node.Name),
 		Sources: []agent.Source{{Name: "home", Path: ".", Source: m.clone, Every: func(failures int) time.Duration { return interval << min(failures, 3) }}},
 		Fleet: &agent.Fleet{
 			Roll: store, Lead: m.lead, Stay: simStay, Leader: m.fleet.shared.Leader,
@@ -165,7 +175,7 @@ func (m *member) start() {
 // bring copies a commit from any other node that can be reached.
 func (m *member) bring(revision fleet.Revision) error {
 	for _, other := range m.fleet.nodes {
-		if other == m || other.stop == nil || other.cut || m.cut {
+		if other == m || other.stop == nil || other.cut || m.cut || other.keeps {
 			continue
 		}
 		if _, err := other.clone.At(revision); err == nil {

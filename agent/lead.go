@@ -15,22 +15,22 @@ import (
 
 // lead decides whenever this process leads.
 func (a *Agent) lead(ctx context.Context) error {
-	differed := 0 // how often in a row it would have led, but for what it reads differently
+	vain := 0 // how often in a row it would have led, but for a commit that it has not, or reads differently
+	var tried uint64
 	for {
-		asked := time.Now()
 		lease, err := a.Store.Campaign(ctx)
 		if err != nil {
 			return err
 		}
-		if time.Since(asked) > fullLook { // somebody else led
-			differed = 0
+		if last, err := a.Store.Load(ctx); err == nil && last.Epoch != tried { // somebody else led
+			vain, tried = 0, last.Epoch
 		}
-		err = a.takeLead(lease.Context(), differed >= insist) //nolint:contextcheck // the lease's context is the one that counts
-		if errors.Is(err, errDiffers) {
-			differed++
+		err = a.takeLead(lease.Context(), vain >= insist) //nolint:contextcheck // the lease's context is the one that counts
+		if err != nil && lease.Context().Err() == nil {
+			vain++
 		}
 		if err == nil {
-			differed = 0
+			vain = 0
 			a.Log.Info("leads")
 			err = a.decide(lease) //nolint:contextcheck // the lease's context is the one that counts
 		}

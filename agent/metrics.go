@@ -19,6 +19,7 @@ type Metrics struct {
 	steps    *prometheus.CounterVec
 	stepTime *prometheus.HistogramVec
 	podCount *prometheus.GaugeVec
+	fleet    *fleetMetrics
 }
 
 // NewMetrics makes the metrics and registers them.
@@ -37,7 +38,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	}
 	steps := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "skerry_steps_total", Help: "Steps taken, by verb and outcome."}, []string{"verb", "outcome"})
 	r.MustRegister(steps)
+	whole := newFleetMetrics()
+	r.MustRegister(whole)
 	return &Metrics{
+		fleet:    whole,
 		checked:  gauge("source_checked_timestamp_seconds", "When a source was last looked at with success.", "source"),
 		failures: gauge("source_failures", "Looks at a source that failed in a row.", "source"),
 		objects:  gauge("source_objects", "Objects that a source holds.", "source"),
@@ -46,6 +50,13 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		steps:    steps,
 		stepTime: histogram("step_duration_seconds", "How long a step took, by verb.", "verb"),
 		podCount: gauge("pods", "Pods on this node, by phase and readiness.", "phase", "ready"),
+	}
+}
+
+// of says whose metrics they are from now on: an agent is followed by another in the same process.
+func (m *Metrics) of(a *Agent) {
+	if m != nil {
+		m.fleet.agent.Store(a)
 	}
 }
 

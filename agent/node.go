@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"reflect"
 	"runtime"
@@ -50,8 +51,8 @@ type worker struct {
 	announce time.Time  // when pods are told again where others are; zero: not at all
 	outcomes chan apply.Outcome
 	busy     map[string]underWay
-	attempts map[string]pod.Tries  // by UID
-	rendered map[fleet.Hash]uint64 // templates that were looked for in their commits in vain, and in which epoch
+	attempts map[string]pod.Tries // by UID
+	vain     map[sought]time.Time // templates that were looked for in vain, and when they may be again; zero: never
 	report   fleet.NodeReport
 	images   []string  // that were there when they were listed last, of those that the fleet wants
 	listed   time.Time // when; zero: something was pulled since
@@ -78,7 +79,7 @@ func (a *Agent) node(ctx context.Context) error {
 	}
 	w := &worker{
 		Agent: a, outcomes: make(chan apply.Outcome, 16), busy: map[string]underWay{},
-		attempts: map[string]pod.Tries{}, rendered: map[fleet.Hash]uint64{}, stale: true,
+		attempts: map[string]pod.Tries{}, vain: map[sought]time.Time{}, stale: true,
 	}
 	w.runner = &apply.Runner{
 		Host: a.Host, Volumes: a.Volumes, Prober: a.Prober, Pulls: &a.pulls, Profiles: filepath.Join(a.DataDir, "seccomp"),
@@ -283,41 +284,55 @@ func (a *Agent) look(ctx context.Context) (fleet.Host, error) {
 	return seen, err
 }
 
-// templatesFor are the templates of an assignment's slots. One that is not on disk is rendered from the
-// commit that the slot names, once an epoch.
+// templatesFor are the templates of an assignment's slots. One that is not on disk is rendered from the commit that the slot names.
+// What a commit has not it never will: it is read for a template once.
 func (w *worker) templatesFor(assignment fleet.Assignment, desired fleet.Desired) map[fleet.Hash]*corev1.PodTemplateSpec {
 	want := used(assignment, desired)
 	got := w.templates.get(want)
+	maps.DeleteFunc(w.vain, func(v sought, _ time.Time) bool { return !want[v.hash] })
 	for i := range assignment.Slots {
 		s := &assignment.Slots[i]
-		if got[s.Want] != nil || w.rendered[s.Want] == assignment.Epoch {
+		from := sought{s.Want, commit{s.Source, s.From}}
+		again, before := w.vain[from]
+		if got[s.Want] != nil || before && (again.IsZero() || time.Now().Before(again)) {
 			continue
 		}
-		if objects := w.render(s.Source, s.From); len(objects) > 0 {
-			w.rendered[s.Want] = assignment.Epoch
-			if err := w.templates.keep(objects); err != nil {
-				w.Log.Warn("templates cannot be kept", "err", err)
-			}
-			got = w.templates.get(want)
+		objects, ok := w.render(s.Source, s.From)
+		if !ok {
+			continue
+		}
+		again = time.Time{}
+		if err := w.templates.keep(objects); err != nil {
+			w.Log.Warn("templates cannot be kept", "err", err)
+			again = time.Now().Add(fullLook)
+		}
+		if got = w.templates.get(want); got[s.Want] == nil {
+			w.vain[from] = again
 		}
 	}
 	return got
 }
 
-// render reads the objects of one revision of a configured source; none when that is not to be had.
-func (a *Agent) render(source fleet.SourceName, revision fleet.Revision) []fleet.Object {
+// sought is a template, and a commit that it may be in.
+type sought struct {
+	hash fleet.Hash
+	commit
+}
+
+// render reads the objects of one revision of a configured source; false when that is not to be had.
+func (a *Agent) render(source fleet.SourceName, revision fleet.Revision) ([]fleet.Object, bool) {
 	at := slices.IndexFunc(a.Sources, func(s Source) bool { return s.Name == source })
 	if at < 0 {
-		return nil
+		return nil, false
 	}
 	snapshot, err := a.Sources[at].Source.At(revision)
 	if err != nil {
 		if a.Fleet != nil && a.lacked.add(source, revision, time.Now()) {
 			a.agreed[source].ring()
 		}
-		return nil
+		return nil, false
 	}
-	return manifest.Read(snapshot.Files, snapshot.Dir).Objects
+	return manifest.Read(snapshot.Files, snapshot.Dir).Objects, true
 }
 
 // begin starts a chain.

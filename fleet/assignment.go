@@ -18,7 +18,8 @@ const (
 // Slot is one pod's place. It says which template the pod is made from, never the template itself.
 type Slot struct {
 	Identity
-	Node    NodeName  `json:"node"` // empty while it fits on none
+	Node    NodeName  `json:"node"`          // empty while it fits on none
+	For     NodeName  `json:"for,omitempty"` // the only node that a DaemonSet's pod may get, until it has it
 	Goal    Goal      `json:"goal"`
 	Epoch   uint64    `json:"epoch"`            // of the assignment that gave it its Goal
 	Drained time.Time `json:"drained,omitzero"` // when Goal became Drain
@@ -31,6 +32,9 @@ type Slot struct {
 	// Tries is how many pods of a DaemonSet failed on the node in a row before this one.
 	Tries int32 `json:"tries,omitempty"`
 }
+
+// Seat is the node that the pod is on or, of a DaemonSet's that has none yet, is for; empty for others without one.
+func (s *Slot) Seat() NodeName { return cmp.Or(s.Node, s.For) }
 
 // Set is one template of a workload as the leader remembers it: a ReplicaSet that a Deployment made, one from a source, or
 // a revision (ControllerRevision) of a StatefulSet or DaemonSet.

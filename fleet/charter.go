@@ -6,6 +6,9 @@ import "time"
 type Charter struct {
 	Sources []SourceTerms `json:"sources,omitempty"` // in the order of their names
 	Network NetworkTerms  `json:"network,omitzero"`
+	// PodSecurity is the level that pods are held to where their namespace's label says nothing: nodes that differed in it would read
+	// one commit differently. Empty: each node goes by its own configuration.
+	PodSecurity string `json:"podSecurity,omitempty"`
 }
 
 // SourceTerms say what a source is. How a node may read it (passwords and keys) stays on the node.

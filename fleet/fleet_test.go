@@ -2,11 +2,13 @@ package fleet_test
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"pgregory.net/rapid"
 	"sigs.k8s.io/yaml"
@@ -98,6 +100,44 @@ func TestCanonicalTemplateCanBeReadBack(t *testing.T) {
 		}
 		if fleet.HashTemplate(before) != fleet.HashTemplate(&after) {
 			t.Errorf("%s\n%s", fleet.CanonicalTemplate(before), fleet.CanonicalTemplate(&after))
+		}
+	}
+}
+
+// TestHashObjects: what two nodes may read differently without noticing, and what not.
+func TestHashObjects(t *testing.T) {
+	base := func() []fleet.Object {
+		web := &appsv1.Deployment{Spec: appsv1.DeploymentSpec{Replicas: new(int32)}}
+		return []fleet.Object{
+			{ID: fleet.ObjectID{Kind: fleet.KindDeployment, Namespace: "default", Name: "web"}, Revision: "r1", Value: web, Template: &corev1.PodTemplateSpec{}, Hash: "t1"},
+			{ID: fleet.ObjectID{Kind: fleet.KindConfigMap, Namespace: "default", Name: "settings"}, Revision: "r1", Value: &corev1.ConfigMap{Data: map[string]string{"a": "1"}}},
+			{ID: fleet.ObjectID{Kind: fleet.KindSecret, Namespace: "default", Name: "key"}, Revision: "r1", Value: &corev1.Secret{Data: map[string][]byte{"a": []byte("1")}}},
+		}
+	}
+	hash := func(list []fleet.Object) fleet.Hash {
+		h, err := fleet.HashObjects(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	for name, test := range map[string]struct {
+		change  func([]fleet.Object)
+		differs bool
+	}{
+		"another order":       {func(o []fleet.Object) { slices.Reverse(o) }, false},
+		"another template":    {func(o []fleet.Object) { o[0].Hash = "t2" }, true},
+		"replicas":            {func(o []fleet.Object) { *o[0].Value.(*appsv1.Deployment).Spec.Replicas = 2 }, false},
+		"another revision":    {func(o []fleet.Object) { o[2].Revision = "r2" }, true},
+		"a ConfigMap's data":  {func(o []fleet.Object) { o[1].Value.(*corev1.ConfigMap).Data["a"] = "2" }, true},
+		"a Secret's data":     {func(o []fleet.Object) { o[2].Value.(*corev1.Secret).Data["a"] = []byte("2") }, false},
+		"another name":        {func(o []fleet.Object) { o[2].ID.Name = "other" }, true},
+		"a place in the file": {func(o []fleet.Object) { o[1].File, o[1].Line = "moved.yaml", 7 }, false},
+	} {
+		changed := base()
+		test.change(changed)
+		if differs := hash(changed) != hash(base()); differs != test.differs {
+			t.Errorf("%s: differs %t", name, differs)
 		}
 	}
 }

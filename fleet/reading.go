@@ -18,7 +18,7 @@ type Reading struct {
 	Revision Revision   `json:"revision"`
 	// Kept are the objects that are taken from another revision than Revision, where they were last good.
 	Kept map[ObjectID]Revision `json:"kept,omitempty"`
-	Hash Hash                  `json:"hash"` // HashObjects of all of them
+	Hash Hash                  `json:"hash"` // HashObjects of those that are to be had
 }
 
 // Equal reports whether two readings are the same.
@@ -26,8 +26,9 @@ func (r Reading) Equal(o Reading) bool {
 	return r.Source == o.Source && r.Revision == o.Revision && r.Hash == o.Hash && maps.Equal(r.Kept, o.Kept)
 }
 
-// HashObjects tells sets of objects apart: by their IDs, the revisions they are taken from, templates as written, and all else of
-// them as it was decoded and defaulted. What Secrets hold is left out: nobody is to guess at it from a hash.
+// HashObjects tells sets of objects apart that were read from the same commits: by their IDs, the revisions they are taken from, and
+// their templates as written. What else an object says that has a template (replicas, a strategy) is not in it. Objects without one are
+// in it whole, as they were decoded and defaulted, but for Secrets: nobody is to guess from a hash at what they hold.
 func HashObjects(objects []Object) (Hash, error) {
 	sum := sha256.New()
 	for _, o := range slices.SortedFunc(slices.Values(objects), func(a, b Object) int { return a.ID.Compare(b.ID) }) {

@@ -15,8 +15,9 @@ type Node struct {
 	Address string            `json:"address,omitempty"`
 	// Fleet is where other nodes reach its agent, host:port; empty on a single node.
 	Fleet       string              `json:"fleet,omitempty"`
-	Pods        netip.Prefix        `json:"pods,omitzero"`   // its part of the pod network; the zero Prefix on a single node, or before it was given one
-	Voter       bool                `json:"voter,omitempty"` // it keeps a copy of the fleet's memory
+	Pods        netip.Prefix        `json:"pods,omitzero"`    // its part of the pod network; the zero Prefix on a single node, or before it was given one
+	Server      bool                `json:"server,omitempty"` // it may lead, and lets machines in
+	Voter       bool                `json:"voter,omitempty"`  // it keeps a copy of the fleet's memory; no node does where that is somebody else's etcd
 	Version     string              `json:"version,omitempty"`
 	Allocatable corev1.ResourceList `json:"allocatable,omitempty"`
 

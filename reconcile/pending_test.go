@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +12,7 @@ import (
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/skerry-dev/skerry/fleet"
 )
@@ -144,7 +144,7 @@ func TestPendingOfEveryKind(t *testing.T) {
 	} {
 		t.Run(o.ID.Kind, func(t *testing.T) {
 			c := sized(t, 1, "1", o).settle()
-			if got := c.spread(o.ID); strings.Contains(got, "alpha") && o.ID.Kind != fleet.KindDaemonSet {
+			if got := c.spread(o.ID); strings.Contains(got, "alpha") {
 				t.Fatalf("runs on %s", got)
 			}
 			c.known["alpha"].Allocatable[corev1.ResourceCPU] = resource.MustParse("8")
@@ -252,18 +252,94 @@ func TestPreemptionKeepsTheRoom(t *testing.T) {
 	c.wantSpread(idOf("low"), "nowhere×1")
 }
 
-// TestPreemptionSparesDaemons: a DaemonSet would put another pod there at once.
-func TestPreemptionSparesDaemons(t *testing.T) {
-	log := func() fleet.Object {
-		return daemonOf("log", "l:1", func(s *appsv1.DaemonSet) { asking("500m")(&s.Spec.Template.Spec) })
+// daemonAsking is a DaemonSet whose pods are as said.
+func daemonAsking(image string, change ...func(*corev1.PodSpec)) fleet.Object {
+	return daemonOf("log", image, func(s *appsv1.DaemonSet) {
+		for _, f := range change {
+			f(&s.Spec.Template.Spec)
+		}
+	})
+}
+
+// TestPreemptionOfDaemons: a DaemonSet's pod goes for a more important one, and the next waits until there is room again.
+func TestPreemptionOfDaemons(t *testing.T) {
+	c := sized(t, 1, "1", daemonAsking("l:1", asking("500m"))).settle()
+	c.push(daemonAsking("l:1", asking("500m")), called("high", 1, asking("1"), ofClass("high")), classOf("high", 10)).settle()
+	c.wantSpread(idOf("high"), "alpha×1")
+	c.wantSpread(logID, "nowhere×1")
+	waiting := c.on("", logID)
+	c.after(time.Hour)
+	if c.on("", logID).UID != waiting.UID {
+		t.Errorf("another pod waits now\n%s", c)
 	}
-	c := sized(t, 1, "1", log()).settle()
-	before := c.uids()
-	c.push(log(), called("high", 1, asking("1"), ofClass("high")), classOf("high", 10)).settle()
-	c.wantSpread(idOf("high"), "nowhere×1")
-	if !slices.Contains(c.uids(), before[0]) {
-		t.Errorf("%s is not there any more\n%s", before[0], c)
+	c.push(daemonAsking("l:1", asking("500m"))).settle()
+	c.wantSpread(logID, "alpha×1")
+}
+
+// TestPendingDaemon: a DaemonSet's pod waits for the node that it is for, and for no other, with the reason; it makes others go that are
+// less important, and what has no room there is left out by another template.
+func TestPendingDaemon(t *testing.T) {
+	full := func() fleet.Object { return called("full", 1, asking("800m"), onlyOn("alpha")) }
+	c := sized(t, 3, "1", full()).settle()
+	c.push(full(), daemonAsking("l:1", asking("500m"))).settle()
+	c.wantSpread(logID, "nowhere×1 beta×1 gamma×1")
+	waiting := c.on("", logID)
+	c.wantNote(waiting.Pod.Object(), "0/3 nodes are available: 1 Insufficient cpu, 2 node(s) didn't match Pod's node affinity/selector.")
+	if s := c.view().DaemonSets()[0].Status; s.DesiredNumberScheduled != 3 || s.CurrentNumberScheduled != 3 || s.NumberReady != 2 || s.NumberUnavailable != 1 {
+		t.Errorf("%+v", s)
 	}
+	c.after(time.Hour)
+	if c.on("", logID).UID != waiting.UID {
+		t.Errorf("another pod waits now\n%s", c)
+	}
+	c.push(full(), daemonAsking("l:2", asking("200m"))).settle()
+	c.wantSpread(logID, "alpha×1 beta×1 gamma×1")
+	c.push(full(), daemonAsking("l:3", asking("500m"))).settle()
+	c.wantSpread(logID, "nowhere×1 beta×1 gamma×1")
+	c.push(daemonAsking("l:3", asking("500m"))).settle()
+	c.wantSpread(logID, "alpha×1 beta×1 gamma×1")
+
+	surging := func(image, cpu string) fleet.Object {
+		return daemonOf("log", image, func(s *appsv1.DaemonSet) {
+			one, none := intstr.FromInt32(1), intstr.FromInt32(0)
+			s.Spec.UpdateStrategy.RollingUpdate = &appsv1.RollingUpdateDaemonSet{MaxSurge: &one, MaxUnavailable: &none}
+			asking(cpu)(&s.Spec.Template.Spec)
+		})
+	}
+	c = sized(t, 2, "1", full()).settle()
+	c.push(full(), surging("l:1", "500m")).settle()
+	c.wantSpread(logID, "nowhere×1 beta×1")
+	c.push(full(), surging("l:2", "200m")).settle()
+	c.wantSpread(logID, "alpha×1 beta×1")
+
+	c = sized(t, 2, "1", full()).settle()
+	c.push(full(), daemonAsking("l:1", asking("500m"), ofClass("high")), classOf("high", 10)).settle()
+	c.wantSpread(logID, "alpha×1 beta×1")
+	c.wantSpread(idOf("full"), "nowhere×1")
+}
+
+// TestPendingDaemonPort: a port of the host that somebody has is waited for.
+func TestPendingDaemonPort(t *testing.T) {
+	port := func(s *corev1.PodSpec) {
+		s.Containers[0].Ports = []corev1.ContainerPort{{ContainerPort: 80, HostPort: 80}}
+	}
+	c := newCrowd(t, 2, called("front", 1, port, onlyOn("beta"))).settle()
+	c.push(called("front", 1, port, onlyOn("beta")), daemonAsking("l:1", port)).settle()
+	c.wantSpread(logID, "nowhere×1 alpha×1")
+	c.wantNote(c.on("", logID).Pod.Object(), "1 node(s) didn't have free ports for the requested pod ports")
+	c.push(daemonAsking("l:1", port)).settle()
+	c.wantSpread(logID, "alpha×1 beta×1")
+	c.push(daemonAsking("l:2", port)).settle() // the old pod's port is free before the new one comes
+	c.wantSpread(logID, "alpha×1 beta×1")
+}
+
+// TestPendingDaemonLosesItsNode: what waits for a node that should have none any more waits no longer.
+func TestPendingDaemonLosesItsNode(t *testing.T) {
+	c := sized(t, 2, "1", daemonAsking("l:1", asking("2"))).settle()
+	c.wantSpread(logID, "nowhere×2")
+	c.push(daemonAsking("l:1", asking("2"), onlyOn("beta"))).settle()
+	c.wantSpread(logID, "nowhere×1")
+	c.wantNote(c.on("", logID).Pod.Object(), "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) didn't match Pod's node affinity/selector.")
 }
 
 // TestPreemptionAndBudgets: those go whose budget allows it, where there is a choice, counted together.

@@ -411,7 +411,7 @@ func drawKinds(t *rapid.T) []fleet.Object {
 func drawPlacing(t *rapid.T, objects []fleet.Object) []fleet.Object {
 	for i := range objects {
 		template := objects[i].Template
-		if template == nil || objects[i].ID.Kind == fleet.KindDaemonSet {
+		if template == nil {
 			continue
 		}
 		switch rapid.IntRange(0, 7).Draw(t, "placing") {

@@ -86,7 +86,7 @@ func (d *decider) daemonSet(o fleet.Object, v *appsv1.DaemonSet) {
 		id := d.name(o.ID.Namespace, o.ID.Name, set.UID, &born)
 		if d.place(fleet.Slot{Identity: fleet.Identity{
 			Pod: id, Owner: o.ID, Source: o.Source, From: set.From, Want: set.Want, Stamp: set.Stamp, Label: set.Label,
-		}, Node: p.Node, Tries: p.Tries}) {
+		}, For: p.Node, Tries: p.Tries}) {
 			set.Born = born
 		}
 	}

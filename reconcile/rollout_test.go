@@ -227,7 +227,7 @@ func (c *crowd) check(in FleetInput, d Decision) {
 				seats[s.Owner] = map[fleet.NodeName]int{}
 			}
 			if r := c.reported(s.UID); r == nil || !r.Terminal() {
-				seats[s.Owner][s.Node]++
+				seats[s.Owner][s.Seat()]++
 			}
 		}
 	}
@@ -329,7 +329,7 @@ func (c *crowd) driven(in FleetInput, d Decision, id fleet.ObjectID) (n int32) {
 
 func (c *crowd) runsOn(a fleet.Assignment, owner fleet.ObjectID, node fleet.NodeName) (n int) {
 	for _, s := range a.Slots {
-		if s.Owner == owner && s.Node == node && s.Goal == fleet.Run {
+		if s.Owner == owner && s.Seat() == node && s.Goal == fleet.Run {
 			n++
 		}
 	}

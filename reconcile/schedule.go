@@ -34,7 +34,7 @@ func (d *decider) schedule() {
 	})
 	for _, s := range waiting {
 		k := b.kind(s)
-		wish := place.Wish{Bound: d.bound(*s, k.Spec), Last: d.last[s.Pod]}
+		wish := place.Wish{Only: s.For, Bound: d.bound(*s, k.Spec), Last: d.last[s.Pod]}
 		node, why := b.Choose(k, wish)
 		if node == "" {
 			room, more := b.preempt(k, wish)
@@ -46,7 +46,7 @@ func (d *decider) schedule() {
 			d.note(s.Pod.Object(), "%s", why)
 			continue
 		}
-		s.Node, s.Epoch = node, d.epoch
+		s.Node, s.For, s.Epoch = node, "", d.epoch
 		if !s.Created.Equal(d.in.Now) {
 			s.Placed = d.in.Now
 		}
@@ -95,7 +95,7 @@ func (d *decider) newBoard() *board {
 		}
 		b.at[s.UID] = i
 		b.Put(s.Node, b.kind(s), place.Guest{
-			UID: s.UID, Leaving: s.Goal == fleet.Drain, Rooted: s.Owner.Kind == fleet.KindDaemonSet, Since: s.Created,
+			UID: s.UID, Leaving: s.Goal == fleet.Drain, Since: s.Created,
 		})
 	}
 	return b

@@ -27,7 +27,7 @@ func (d *decider) adopt() {
 			}
 			if i, is := known[p.UID]; is {
 				if i != adopted && d.slots[i].Node != report.Node { // the machine was given another name
-					d.slots[i].Node, d.slots[i].Epoch = report.Node, d.epoch
+					d.slots[i].Node, d.slots[i].For, d.slots[i].Epoch = report.Node, "", d.epoch
 				}
 				continue
 			}

@@ -11,8 +11,9 @@ import (
 // Machine is a node in one line of status.
 type Machine struct {
 	Name      fleet.NodeName                      `json:"name"`
-	State     string                              `json:"state"` // Ready, NotReady or Lost, and ,SchedulingDisabled
-	Voter     bool                                `json:"voter,omitempty"`
+	State     string                              `json:"state"`            // as Standing has it, and ,SchedulingDisabled
+	Server    bool                                `json:"server,omitempty"` // it may lead
+	Voter     bool                                `json:"voter,omitempty"`  // it keeps a copy of the fleet's memory
 	Address   string                              `json:"address,omitempty"`
 	Version   string                              `json:"version,omitempty"`
 	Pods      int                                 `json:"pods"` // that should run there
@@ -21,6 +22,30 @@ type Machine struct {
 	Revisions map[fleet.SourceName]fleet.Revision `json:"revisions,omitempty"`
 	Why       string                              `json:"why,omitempty"` // why it is not Ready
 }
+
+// The states of a node.
+const (
+	NodeReady    = "Ready"
+	NodeNotReady = "NotReady" // it gets no pods for now
+	NodeLost     = "Lost"     // nothing is heard of it
+)
+
+// Standing is the state of a node and, unless it is ready, why; the report is what it said last, nil while it has said nothing.
+func Standing(n fleet.Node, report *fleet.NodeReport) (state, why string) {
+	switch {
+	case n.Down != "":
+		return NodeLost, n.Down
+	case report == nil:
+		return NodeNotReady, "it has not reported yet"
+	case report.Trouble != "":
+		return NodeNotReady, report.Trouble
+	default:
+		return NodeReady, ""
+	}
+}
+
+// Lost reports whether nothing is heard of the node: what it was told to end may run still.
+func (m Machine) Lost() bool { return strings.HasPrefix(m.State, NodeLost) }
 
 // Machines are the nodes, in the order of their names.
 func (v *View) Machines() []Machine {
@@ -35,16 +60,9 @@ func (v *View) Machines() []Machine {
 	}
 	var list []Machine
 	for _, n := range v.decided.in.Nodes {
-		m := Machine{Name: n.Name, State: "Ready", Voter: n.Voter, Address: n.Address, Version: n.Version, Pods: run[n.Name], Leaving: leave[n.Name]}
+		m := Machine{Name: n.Name, Server: n.Server, Voter: n.Voter, Address: n.Address, Version: n.Version, Pods: run[n.Name], Leaving: leave[n.Name]}
 		report := v.decided.nodes[n.Name]
-		switch {
-		case n.Down != "":
-			m.State, m.Why = "Lost", n.Down
-		case report == nil:
-			m.State, m.Why = "NotReady", "it has not reported yet"
-		case report.Trouble != "":
-			m.State, m.Why = "NotReady", report.Trouble
-		}
+		m.State, m.Why = Standing(n, report)
 		if n.Unschedulable {
 			m.State += ",SchedulingDisabled"
 		}

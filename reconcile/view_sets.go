@@ -313,9 +313,9 @@ func (v *View) daemonSetStatus(object fleet.Object, s *appsv1.DaemonSet) appsv1.
 		if m.Slot.Goal != fleet.Run && m.Report != nil && m.Report.Terminal() {
 			continue // what is left of it is only to be removed
 		}
-		before, taken := on[m.Slot.Node]
+		before, taken := on[m.Slot.Seat()]
 		if !taken || represents(m, before) {
-			on[m.Slot.Node] = m
+			on[m.Slot.Seat()] = m
 		}
 	}
 	minReady := time.Duration(s.Spec.MinReadySeconds) * time.Second

@@ -47,7 +47,7 @@ func (h *handler) admit(ctx context.Context, asked application) (admission, erro
 		return admission{}, err
 	}
 	node := asked.Node
-	node.Voter = asked.Server
+	node.Server, node.Voter = asked.Server, asked.Server
 	switch _, err := h.Door.Tokens.Redeem(ctx, token.ID, node); {
 	case errors.Is(err, coord.ErrToken):
 		return admission{}, usedUp
@@ -130,9 +130,11 @@ func check(asked application, token coord.Token, now time.Time) error {
 
 // welcome gives a node that is on the roll now what it needs.
 func (h *handler) welcome(ctx context.Context, node fleet.Node, asked application) (admission, error) {
-	authority := h.Identity.Authority()
+	authority, err := h.authority()
+	if err != nil {
+		return admission{}, err
+	}
 	a := admission{Root: authority.Certificate(), Endpoints: h.Door.Endpoints()}
-	var err error
 	if a.Certificate, err = authority.Sign(asked.Request, node.Name, addresses(node), asked.Server, time.Now()); err != nil {
 		return admission{}, err
 	}
@@ -141,7 +143,7 @@ func (h *handler) welcome(ctx context.Context, node fleet.Node, asked applicatio
 		return admission{}, err
 	}
 	for _, n := range nodes {
-		if n.Voter && n.Name != node.Name {
+		if n.Server && n.Name != node.Name {
 			a.Servers = append(a.Servers, n.Fleet)
 		}
 	}

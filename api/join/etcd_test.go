@@ -92,7 +92,7 @@ func TestJoinOverEtcd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := memory.Register(t.Context(), fleet.Node{Name: "alpha", Address: "127.0.0.1", Fleet: l.Addr().String(), Voter: true}); err != nil {
+	if err := memory.Register(t.Context(), fleet.Node{Name: "alpha", Address: "127.0.0.1", Fleet: l.Addr().String(), Server: true, Voter: true}); err != nil {
 		t.Fatal(err)
 	}
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: Handler(Config{

@@ -148,7 +148,7 @@ func newWorld(t *testing.T) *world {
 	w.address = w.serve(Config{Identity: alpha, Door: &Door{
 		Roll: w.memory, Tokens: w.memory, AddMember: w.memory.addMember, Endpoints: func() []string { return []string{"https://127.0.0.1:2"} },
 	}})
-	w.memory.nodes["alpha"] = fleet.Node{Name: "alpha", Address: "127.0.0.1", Fleet: w.address, Voter: true}
+	w.memory.nodes["alpha"] = fleet.Node{Name: "alpha", Address: "127.0.0.1", Fleet: w.address, Server: true, Voter: true}
 	return w
 }
 

@@ -91,9 +91,21 @@ func (h *handler) renewed(w http.ResponseWriter, r *http.Request) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
+	authority, err := h.authority()
+	if err != nil {
+		return nil, err
+	}
 	h.Log.Info("certificate renewed", "node", name)
 	// Its role is that of the certificate it has: what a node says of itself on the roll makes it no server.
-	return h.Identity.Authority().Sign(asked.Request, name, addresses(node), server, time.Now())
+	return authority.Sign(asked.Request, name, addresses(node), server, time.Now())
+}
+
+// authority is the fleet's, unless this node was a server and is none any more.
+func (h *handler) authority() (*pki.Authority, error) {
+	if a := h.Identity.Authority(); a != nil {
+		return a, nil
+	}
+	return nil, refuse(http.StatusMisdirectedRequest, "the node %s is no server of the fleet any more: ask one", h.Identity.Name())
 }
 
 func (h *handler) registered(ctx context.Context, name fleet.NodeName) (fleet.Node, error) {

@@ -72,7 +72,11 @@ func (r *Renewer) renew(ctx context.Context) error {
 // SignOwn renews a server's certificate with the authority that it has itself.
 func SignOwn(identity *pki.Identity, addresses func() []netip.Addr) func(context.Context, []byte) ([]byte, error) {
 	return func(_ context.Context, request []byte) ([]byte, error) {
-		return identity.Authority().Sign(request, identity.Name(), addresses(), true, time.Now())
+		authority := identity.Authority()
+		if authority == nil {
+			return nil, errors.New("this node is no server of its fleet any more")
+		}
+		return authority.Sign(request, identity.Name(), addresses(), true, time.Now())
 	}
 }
 

@@ -104,7 +104,7 @@ func TestAskServers(t *testing.T) {
 		t.Error(err)
 	}
 	// What a node says of itself makes it no server.
-	if err := w.memory.Register(t.Context(), fleet.Node{Name: "beta", Voter: true}); err != nil {
+	if err := w.memory.Register(t.Context(), fleet.Node{Name: "beta", Server: true, Voter: true}); err != nil {
 		t.Fatal(err)
 	}
 	if certificate, err = sign(t.Context(), request); err != nil {

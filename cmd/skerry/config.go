@@ -138,7 +138,7 @@ func settings() map[string]string {
 	return map[string]string{
 		"node.name": strings.ToLower(name), "node.address": defaultAddress(), "node.dataDir": "/var/lib/skerry",
 		"podman.socket": "unix:///run/podman/podman.sock",
-		"listen.socket": "/run/skerry/skerry.sock", "listen.address": "", "policy.podSecurity": string(podsecurity.Privileged),
+		"listen.socket": "/run/skerry/skerry.sock", "listen.address": "", "policy.podSecurity": "",
 		"network.services": "auto", "network.podNetwork": "auto", "network.podCIDR": "10.42.0.0/16", "network.serviceCIDR": "10.43.0.0/16",
 		"network.domain": "cluster.local",
 	}
@@ -242,7 +242,7 @@ func (c config) validate() error {
 			fault("listen.address %q is not host:port", c.Listen.Address)
 		}
 	}
-	if _, err := podsecurity.ParseLevel(c.Policy.PodSecurity); err != nil {
+	if _, err := podsecurity.ParseLevel(string(c.policy().PodSecurity)); err != nil {
 		fault("policy.podSecurity %q %w", c.Policy.PodSecurity, err)
 	}
 	if !slices.Contains([]string{"", "auto", "on", "off"}, c.Network.Services) {
@@ -370,7 +370,7 @@ func (s sourceConfig) open(dir string) (*git.Source, error) {
 
 // policy is what pods are held to on this node.
 func (c config) policy() manifest.Policy {
-	return manifest.Policy{PodSecurity: podsecurity.Level(c.Policy.PodSecurity)}
+	return manifest.Policy{PodSecurity: podsecurity.Level(cmpOr(c.Policy.PodSecurity, string(podsecurity.Privileged)))}
 }
 
 // node is this machine for the fleet.

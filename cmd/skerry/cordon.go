@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/user"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 
 	"github.com/skerry-dev/skerry/api"
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile"
 )
 
 func cordonCommand(o *options) *cobra.Command {
@@ -38,7 +40,8 @@ func drainCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "drain NODE", Short: "Cordon a node and move its pods elsewhere, as disruption budgets allow", Args: cobra.ExactArgs(1),
 		Long: `Cordon a node and move its pods elsewhere, as PodDisruptionBudgets allow, and wait until they have gone.
-When the wait ends before, the node goes on being drained until skerry uncordon.`,
+When the wait ends before, the node goes on being drained until skerry uncordon. Pods of a node that is lost are
+not waited for: only it can say that they have ended.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			wish.Object = node(args[0])
 			return o.drain(cmd.Context(), wish, timeout)
@@ -104,6 +107,11 @@ func (o *options) drain(ctx context.Context, wish api.Wish, timeout time.Duratio
 				fmt.Fprintf(o.out, "node/%s drained\n", wish.Object.Name)
 				return nil
 			}
+			if why, is := lost(status, wish.Object.Name); is {
+				return fmt.Errorf("node %[1]s is lost (%[2]s), and its pods cannot be waited for: %[3]s. Those of ReplicaSets are made anew elsewhere in time. "+
+					"The node is drained when it is back; if it never will be, skerry node remove %[1]s has them all run elsewhere",
+					wish.Object.Name, why, strings.Join(left, ", "))
+			}
 			err = client.NextChange(ctx)
 			if err != nil && ctx.Err() != nil {
 				return fmt.Errorf("node %s still has pods: %s", wish.Object.Name, strings.Join(left, ", "))
@@ -113,6 +121,18 @@ func (o *options) drain(ctx context.Context, wish api.Wish, timeout time.Duratio
 			return err
 		}
 	}
+}
+
+// lost reports whether a node of the fleet is lost, and why it is thought to be.
+func lost(status api.Status, node string) (why string, is bool) {
+	if status.Fleet == nil {
+		return "", false
+	}
+	at := slices.IndexFunc(status.Fleet.Nodes, func(m reconcile.Machine) bool { return string(m.Name) == node })
+	if at < 0 || !status.Fleet.Nodes[at].Lost() {
+		return "", false
+	}
+	return status.Fleet.Nodes[at].Why, true
 }
 
 // leaving are the pods that a node still has, but for those of DaemonSets. What keeps one is said once.

@@ -53,27 +53,35 @@ func (m *membership) Remove(ctx context.Context, name fleet.NodeName) error {
 		return &api.Refusal{Text: fmt.Sprintf("the fleet has no node %s", name)}
 	}
 	if nodes[at].Voter && m.member != nil {
-		peers, err := m.member.Members(ctx)
-		if err != nil {
-			return err
-		}
-		if !slices.ContainsFunc(peers, func(p etcd.Peer) bool { return !p.Learner && p.Name != string(name) }) {
-			return &api.Refusal{Text: fmt.Sprintf("%s is the only server: the fleet ends with it. Add another first (skerry node token --server)", name)}
-		}
-		if err := m.member.RemoveMember(ctx, string(name)); err != nil {
+		if err := m.unvote(ctx, name); err != nil {
 			return err
 		}
 	}
 	return m.store.Dismiss(ctx, name)
 }
 
-// Leave takes this node out. Its certificate is worth nothing from then on; what it knew of the fleet is removed when the agent ends.
-func (m *membership) Leave(ctx context.Context) error {
-	leave := m.store.Dismiss
-	if m.Votes() {
-		leave = m.Remove
+// unvote takes a server's vote, but not the last one.
+func (m *membership) unvote(ctx context.Context, name fleet.NodeName) error {
+	peers, err := m.member.Members(ctx)
+	if err != nil {
+		return err
 	}
-	err := leave(ctx, m.identity.Name())
+	if !slices.ContainsFunc(peers, func(p etcd.Peer) bool { return !p.Learner && p.Name != string(name) }) {
+		return &api.Refusal{Text: fmt.Sprintf("%s is the only server: the fleet ends with it. Add another first (skerry node token --server)", name)}
+	}
+	return m.member.RemoveMember(ctx, string(name))
+}
+
+// Leave takes this node out, also where others have removed it already. Its certificate is worth nothing from then on; what it knew of
+// the fleet is removed when the agent ends.
+func (m *membership) Leave(ctx context.Context) error {
+	name := m.identity.Name()
+	if m.member != nil {
+		if err := m.unvote(ctx, name); err != nil {
+			return err
+		}
+	}
+	err := m.store.Dismiss(ctx, name)
 	if errors.Is(err, coord.ErrAway) {
 		return fmt.Errorf("%w; where the fleet is no more, stop the agent and say skerry node leave --force", err)
 	}

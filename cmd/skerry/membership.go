@@ -18,6 +18,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -181,8 +182,13 @@ func (m *membership) close() error {
 // roll is the fleet's, for a node that has joined: registering does not bring back one that was removed.
 type roll struct{ *etcd.Store }
 
-// Register says what this node is.
-func (r roll) Register(ctx context.Context, node fleet.Node) error { return r.Update(ctx, node) }
+// Register says what this node is. Its part of the pod network is what the roll has: the node may have forgotten it.
+func (r roll) Register(ctx context.Context, node fleet.Node) error {
+	return r.Update(ctx, node.Name, func(known *fleet.Node) {
+		node.Pods = known.Pods
+		*known = node
+	})
+}
 
 // part is what the agent has to know of the fleet.
 func (m *membership) part() *agent.Fleet {
@@ -197,12 +203,12 @@ func (m *membership) part() *agent.Fleet {
 
 // node is this machine, as the fleet knows it.
 func (m *membership) node(n fleet.Node) fleet.Node {
-	n.Fleet, n.Voter, n.Version = m.Listen, m.embeds(), version
+	n.Fleet, n.Server, n.Voter, n.Version = m.Listen, m.Votes(), m.embeds(), version
 	return n
 }
 
-// chartered is a node's configuration with what the fleet goes by: its networks, and its sources, read with what this node's
-// configuration says of how to reach them.
+// chartered is a node's configuration with what the fleet goes by: its networks, what pods are held to, and its sources, read with
+// what this node's configuration says of how to reach them.
 func (m *membership) chartered(ctx context.Context, c config) (config, error) {
 	charter, err := m.store.Charter(ctx)
 	if err != nil {
@@ -224,6 +230,12 @@ func (m *membership) chartered(ctx context.Context, c config) (config, error) {
 	}
 	if n := charter.Network; n != (fleet.NetworkTerms{}) {
 		c.Network.PodCIDR, c.Network.ServiceCIDR, c.Network.Domain = n.PodCIDR, n.ServiceCIDR, n.Domain
+	}
+	if level := charter.PodSecurity; level != "" {
+		if own := c.Policy.PodSecurity; own != "" && own != level {
+			m.log.Warn("policy.podSecurity in this node's configuration has no effect: the fleet goes by its charter (skerry node charter)", "own", own, "fleet", level)
+		}
+		c.Policy.PodSecurity = level
 	}
 	return c, nil
 }
@@ -264,9 +276,7 @@ func (m *membership) settle(ctx context.Context) {
 	if part == nodes[at].Pods {
 		return
 	}
-	own := nodes[at]
-	own.Pods = part
-	if err := m.store.Update(ctx, own); err != nil {
+	if err := m.store.Update(ctx, m.identity.Name(), func(own *fleet.Node) { own.Pods = part }); err != nil {
 		m.log.Warn("the fleet cannot be told which part of the pod network this node has", "part", part, "err", err)
 		return
 	}
@@ -275,7 +285,10 @@ func (m *membership) settle(ctx context.Context) {
 
 // charter is what this node's configuration would have the fleet go by.
 func (c config) charter() fleet.Charter {
-	charter := fleet.Charter{Network: fleet.NetworkTerms{PodCIDR: c.Network.PodCIDR, ServiceCIDR: c.Network.ServiceCIDR, Domain: c.Network.Domain}}
+	charter := fleet.Charter{
+		Network:     fleet.NetworkTerms{PodCIDR: c.Network.PodCIDR, ServiceCIDR: c.Network.ServiceCIDR, Domain: c.Network.Domain},
+		PodSecurity: string(c.policy().PodSecurity),
+	}
 	for _, s := range c.Sources {
 		charter.Sources = append(charter.Sources, fleet.SourceTerms{
 			Name: fleet.SourceName(s.Name), URL: git.Redact(s.URL), Branch: s.Branch, Path: s.Path,
@@ -314,6 +327,7 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 			select {
 			case <-ctx.Done():
 			case err := <-m.member.Failed():
+				m.disown(ctx)
 				cancel(fmt.Errorf("this node's copy of the fleet's memory: %w (if the node was removed, skerry node leave --force forgets the fleet)", err))
 			}
 		})
@@ -352,7 +366,7 @@ func (m *membership) tidy(ctx context.Context) {
 
 func (m *membership) renewer(ctx context.Context) *join.Renewer {
 	sign := join.AskServers(m.peers, func() []string { return m.servers(ctx) })
-	if m.identity.Server() {
+	if m.identity.Authority() != nil {
 		sign = join.SignOwn(m.identity, func() []netip.Addr { return m.addresses() })
 	}
 	return &join.Renewer{Identity: m.identity, Sign: sign, Jitter: rand.Float64, Log: m.log}
@@ -378,7 +392,7 @@ func (m *membership) servers(ctx context.Context) []string {
 	var list []string
 	if nodes, err := m.store.Nodes(ctx); err == nil {
 		for _, n := range nodes {
-			if n.Voter && n.Fleet != "" && n.Name != m.identity.Name() {
+			if n.Server && n.Fleet != "" && n.Name != m.identity.Name() {
 				list = append(list, n.Fleet)
 			}
 		}
@@ -410,6 +424,7 @@ func (m *membership) follow(ctx context.Context, changed func()) {
 	if err != nil {
 		m.log.Warn("what the fleet goes by cannot be read", "err", err)
 	}
+	var doubted time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -420,6 +435,10 @@ func (m *membership) follow(ctx context.Context, changed func()) {
 			m.found(ctx)
 			m.settle(ctx)
 			m.remember(ctx)
+			if !m.onRoll(ctx) && time.Since(doubted) > doubtEvery {
+				m.disown(ctx)
+				doubted = time.Now()
+			}
 		}
 		if now, err := m.store.Charter(ctx); err == nil && (!reflect.DeepEqual(now, began) || m.pods(ctx) != part) {
 			began, part = now, m.pods(ctx)
@@ -547,7 +566,8 @@ func (m *membership) pack(ctx context.Context, name fleet.SourceName, revision f
 	return source.Pack(ctx, revision, w)
 }
 
-// bring fetches a commit from the clone of whichever node has it, the leader's first.
+// bring fetches a commit from the clone of whichever node has it, the leader's first. The error names a few of those that did not
+// answer as they should.
 func (m *membership) bring(ctx context.Context, name fleet.SourceName, revision fleet.Revision) error {
 	source, err := m.clone(name)
 	if err != nil {
@@ -569,7 +589,7 @@ func (m *membership) bring(ctx context.Context, name fleet.SourceName, revision 
 			return 1
 		}
 	})
-	var faults []error
+	var faults []string
 	for _, n := range order {
 		if n.Fleet == "" || n.Name == m.identity.Name() {
 			continue
@@ -579,10 +599,21 @@ func (m *membership) bring(ctx context.Context, name fleet.SourceName, revision 
 			m.log.Info("commit fetched from another node", "source", name, "revision", revision.Short(), "node", n.Name)
 			return nil
 		}
-		faults = append(faults, fmt.Errorf("node %s: %w", n.Name, err))
+		if !errors.Is(err, fs.ErrNotExist) {
+			faults = append(faults, fmt.Sprintf("%s: %v", n.Name, err))
+		}
 	}
-	return errors.Join(faults...)
+	if len(faults) == 0 {
+		return errors.New("no other node has it")
+	}
+	if more := len(faults) - namedFaults; more > 0 {
+		faults = append(faults[:namedFaults], fmt.Sprintf("%d more", more))
+	}
+	return fmt.Errorf("no other node that answers has it (%s)", strings.Join(faults, "; "))
 }
+
+// namedFaults is how many nodes are named of which a commit could not be had.
+const namedFaults = 3
 
 func (m *membership) bringFrom(ctx context.Context, n fleet.Node, source *git.Source, name fleet.SourceName, revision fleet.Revision) error {
 	body, err := m.peers.Commit(ctx, n.Fleet, name, revision)

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
@@ -14,9 +16,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/skerry-dev/skerry/api/join"
+	"github.com/skerry-dev/skerry/coord"
 	"github.com/skerry-dev/skerry/coord/etcd"
 	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/sources/podsecurity"
 )
 
 // addresses that were given out: two listeners of a test must not get one.
@@ -55,7 +60,13 @@ func founded(t *testing.T, change func(*config, *pki.Membership)) config {
 // opened is a member that runs until the test ends.
 func opened(t *testing.T, c config) *membership {
 	t.Helper()
-	m, err := c.openMembership(t.Context(), slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError})))
+	return openedTo(t, c, t.Output())
+}
+
+// openedTo is opened, with errors told to log.
+func openedTo(t *testing.T, c config, log io.Writer) *membership {
+	t.Helper()
+	m, err := c.openMembership(t.Context(), slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelError})))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +75,7 @@ func opened(t *testing.T, c config) *membership {
 	go func() { ended <- m.run(ctx, func() {}) }()
 	t.Cleanup(func() {
 		cancel()
-		if err := <-ended; err != nil {
+		if err := <-ended; err != nil && !errors.Is(err, errRetired) {
 			t.Error(err)
 		}
 		if err := m.close(); err != nil {
@@ -72,6 +83,20 @@ func opened(t *testing.T, c config) *membership {
 		}
 	})
 	return m
+}
+
+// heard is a log that tells once something was said.
+type heard struct {
+	text string
+	once sync.Once
+	said chan struct{}
+}
+
+func (h *heard) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), h.text) {
+		h.once.Do(func() { close(h.said) })
+	}
+	return len(line), nil
 }
 
 // comes waits for what the store tells of.
@@ -102,6 +127,7 @@ func comes(t *testing.T, m *membership, what string, cond func() bool) {
 func TestFounding(t *testing.T) {
 	c := founded(t, func(c *config, _ *pki.Membership) {
 		c.Sources = []sourceConfig{{Name: "home", URL: "https://ada:secret@git.example/home.git", Branch: "main", Path: ".", Interval: time.Minute, Username: "ada"}}
+		c.Policy.PodSecurity = "baseline"
 		c.Node.Taints = []taintConfig{{Key: "attic", Value: "cold", Effect: "NoSchedule"}}
 	})
 	m := opened(t, c)
@@ -118,6 +144,16 @@ func TestFounding(t *testing.T) {
 	if err != nil || len(with.Sources) != 1 || with.Sources[0].Username != "ada" || with.Sources[0].Interval != time.Minute {
 		t.Errorf("the node's own credentials are lost: %+v, %v", with.Sources, err)
 	}
+	with.Policy.PodSecurity = "restricted"
+	if with, err = m.chartered(t.Context(), with); err != nil || charter.PodSecurity != "baseline" || with.policy().PodSecurity != podsecurity.Baseline {
+		t.Errorf("the charter says %q, and a node whose configuration says restricted goes by %q, %v", charter.PodSecurity, with.policy().PodSecurity, err)
+	}
+	if err := m.store.Grant(t.Context(), fleet.Charter{}); err != nil { // of a fleet that is older than that
+		t.Fatal(err)
+	}
+	if with, err := m.chartered(t.Context(), c); err != nil || with.policy().PodSecurity != podsecurity.Baseline {
+		t.Errorf("where the charter says nothing, the node's own does not count: %q, %v", with.policy().PodSecurity, err)
+	}
 	if err := m.Remove(t.Context(), "alpha"); err == nil || !strings.Contains(err.Error(), "only server") {
 		t.Errorf("%v", err)
 	}
@@ -126,8 +162,33 @@ func TestFounding(t *testing.T) {
 	}
 }
 
-// TestForeignEtcd: an etcd that somebody else runs serves as the fleet's memory; the node starts none.
-func TestForeignEtcd(t *testing.T) {
+// TestRangeStays: a node that has forgotten its part of the pod network, or remembers another, keeps the one that the roll has when it
+// says who it is. All else is what it says.
+func TestRangeStays(t *testing.T) {
+	m := opened(t, founded(t, nil))
+	comes(t, m, "it has its part of the pod network", func() bool { return m.pods(t.Context()).IsValid() })
+	has := netip.MustParsePrefix("10.42.7.0/24") // which nobody would be given now
+	if err := m.store.Update(t.Context(), "alpha", func(n *fleet.Node) { n.Pods = has }); err != nil {
+		t.Fatal(err)
+	}
+	for i, remembered := range []netip.Prefix{{}, netip.MustParsePrefix("10.42.3.0/24")} {
+		said := fleet.Node{Name: "alpha", Address: fmt.Sprintf("10.0.0.%d", i), Pods: remembered}
+		if err := m.part().Roll.Register(t.Context(), said); err != nil {
+			t.Fatal(err)
+		}
+		nodes, err := m.store.Nodes(t.Context())
+		if err != nil || len(nodes) != 1 || nodes[0].Pods != has || nodes[0].Address != said.Address {
+			t.Errorf("remembering %v, it is on the roll with %+v, %v", remembered, nodes, err)
+		}
+	}
+	if err := m.part().Roll.Register(t.Context(), fleet.Node{Name: "beta"}); !errors.Is(err, coord.ErrUnknown) {
+		t.Errorf("a node that is not on the roll is registered: %v", err)
+	}
+}
+
+// foreign is where an etcd answers that somebody else runs.
+func foreign(t *testing.T) string {
+	t.Helper()
 	peer, client := "http://"+address(t), "http://"+address(t)
 	theirs, err := etcd.StartMember(t.Context(), etcd.MemberConfig{
 		Name: "theirs", Dir: filepath.Join(t.TempDir(), "etcd"), PeerURL: peer, ClientURL: client, InitialCluster: map[string]string{"theirs": peer},
@@ -140,6 +201,12 @@ func TestForeignEtcd(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return client
+}
+
+// TestForeignEtcd: an etcd that somebody else runs serves as the fleet's memory; the node starts none. It leaves also when it was removed.
+func TestForeignEtcd(t *testing.T) {
+	client := foreign(t)
 	m := opened(t, founded(t, func(c *config, m *pki.Membership) {
 		c.Fleet.Etcd.Endpoints = []string{client}
 		m.PeerURL, m.ClientURL, m.InitialCluster, m.Endpoints = "", "", nil, []string{client}
@@ -153,6 +220,74 @@ func TestForeignEtcd(t *testing.T) {
 	}
 	if _, err := m.store.Redeem(t.Context(), "none", fleet.Node{Name: "beta"}); err == nil {
 		t.Error("a token that is none is taken")
+	}
+	if err := m.store.Dismiss(t.Context(), "alpha"); err != nil { // somebody removed it
+		t.Fatal(err)
+	}
+	if err := m.Leave(t.Context()); err != nil {
+		t.Errorf("a node that was removed cannot leave: %v", err)
+	}
+}
+
+// TestRemovedServer: a server that was removed has the key of the authority no more, in memory or on its disk, and starts and leaves all
+// the same. One whose fleet has lost its memory keeps it.
+func TestRemovedServer(t *testing.T) {
+	client := foreign(t)
+	outside := func(c *config, m *pki.Membership) {
+		c.Fleet.Etcd.Endpoints = []string{client}
+		m.PeerURL, m.ClientURL, m.InitialCluster, m.Endpoints = "", "", nil, []string{client}
+	}
+	alpha := opened(t, founded(t, outside))
+	comes(t, alpha, "it is founded", func() bool { return alpha.onRoll(t.Context()) && alpha.pods(t.Context()).IsValid() })
+	invited, err := alpha.Token(t.Context(), true, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := alpha.config
+	c.Node.Name, c.Node.DataDir = "beta", t.TempDir()
+	listen := address(t)
+	request := join.Request{Dir: c.fleetDir(), Server: invited.Address, Token: invited.Token, Role: pki.RoleServer, Listen: listen, PeerURL: "https://" + listen}
+	request.Node = (&membership{config: c, Membership: pki.Membership{Role: pki.RoleServer, Listen: listen}}).node(c.node())
+	if _, err := join.Join(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	told := &heard{text: "this node was removed from its fleet", said: make(chan struct{})}
+	beta := openedTo(t, c, told)
+	comes(t, beta, "it is on the roll", func() bool { return beta.onRoll(t.Context()) && beta.pods(t.Context()).IsValid() })
+	nodes, err := alpha.store.Nodes(t.Context())
+	if err != nil || len(nodes) != 2 || !nodes[0].Server || !nodes[1].Server || nodes[0].Voter || beta.servers(t.Context())[0] != alpha.Listen {
+		t.Errorf("servers are not known as such: %+v, %v; to beta: %v", nodes, err, beta.servers(t.Context()))
+	}
+	key := func(c config) bool {
+		_, err := os.Stat(filepath.Join(c.fleetDir(), "ca.key"))
+		return err == nil
+	}
+	if err := alpha.Remove(t.Context(), "beta"); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-told.said:
+	case <-time.After(time.Minute):
+		t.Fatal("it is not told that it was removed")
+	}
+	if key(c) || beta.identity.Authority() != nil || !key(alpha.config) {
+		t.Errorf("on beta's disk: %t, on alpha's: %t", key(c), key(alpha.config))
+	}
+	if _, err := beta.Token(t.Context(), false, time.Hour); err == nil || !strings.Contains(err.Error(), "tokens are made on servers") {
+		t.Errorf("%v", err)
+	}
+	if again, err := pki.Load(c.fleetDir()); err != nil || again.Authority() != nil {
+		t.Errorf("it starts no more: %v", err)
+	}
+	if err := beta.Leave(t.Context()); err != nil {
+		t.Errorf("%v", err)
+	}
+	if err := alpha.store.Dismiss(t.Context(), "alpha"); err != nil {
+		t.Fatal(err)
+	}
+	alpha.disown(t.Context())
+	if alpha.identity.Authority() == nil || !key(alpha.config) {
+		t.Error("the only server has lost the key")
 	}
 }
 

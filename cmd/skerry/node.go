@@ -338,9 +338,10 @@ func (o *options) forget(c config) error {
 func nodeCharterCommand(o *options) *cobra.Command {
 	var set bool
 	cmd := &cobra.Command{
-		Use: "charter", Short: "Show what all nodes go by: sources and networks", Args: cobra.NoArgs,
-		Long: `Show what all nodes of the fleet go by: its sources, and its networks. With --set, that is what the
-configuration of this node says from now on; credentials stay in each node's own configuration.`,
+		Use: "charter", Short: "Show what all nodes go by: sources, networks and pod security", Args: cobra.NoArgs,
+		Long: `Show what all nodes of the fleet go by: its sources, its networks, and what pods are held to (podSecurity).
+With --set, that is what the configuration of this node says from now on; credentials stay in each node's own
+configuration.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := o.load()
 			if err != nil {

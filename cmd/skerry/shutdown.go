@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"log/slog"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/skerry-dev/skerry/api"
@@ -19,14 +22,17 @@ const cordonedBefore = atShutdown + ", cordoned before by "
 // drainPatience bounds how long a node that goes down waits for its pods to have gone: systemd's own patience is 90 s.
 const drainPatience = 80 * time.Second
 
-// drained is a context that ends a while after ctx: when the node's pods have gone elsewhere.
+// drained is a context that ends a while after ctx: when the node's pods have gone elsewhere, or somebody tells this process to end
+// once more.
 func drained(ctx context.Context, client *api.Client, name fleet.NodeName, log *slog.Logger) context.Context {
 	later, end := context.WithCancel(context.WithoutCancel(ctx))
 	context.AfterFunc(ctx, func() {
 		defer end()
-		bounded, cancel := context.WithTimeout(later, drainPatience)
+		again, stop := signal.NotifyContext(later, os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		bounded, cancel := context.WithTimeout(again, drainPatience)
 		defer cancel()
-		log.Info("the node goes down: its pods go elsewhere first", "patience", drainPatience)
+		log.Info("the node goes down: its pods go elsewhere first; another SIGINT or SIGTERM ends the agent at once", "patience", drainPatience)
 		if err := leaveFirst(bounded, client, name); err != nil {
 			log.Warn("not all pods have gone elsewhere", "err", err)
 		}

@@ -131,7 +131,7 @@ func writeFleet(w io.Writer, s api.Status, wide bool) {
 	fmt.Fprintln(w, head)
 	for _, n := range s.Fleet.Nodes {
 		role := "agent"
-		if n.Voter {
+		if n.Server {
 			role = "server"
 		}
 		var revisions []string

@@ -75,3 +75,25 @@ Out: Service/shop/db: pod db-0 is not ready
 		t.Errorf("wide does not say who is ready:\n%s", out.String())
 	}
 }
+
+// TestWriteFleet: a server is one whoever keeps the fleet's memory.
+func TestWriteFleet(t *testing.T) {
+	s := api.Status{Node: "alpha", Epoch: 7, Settled: true, Fleet: &api.FleetStatus{Leader: "alpha", Store: "ok", Nodes: []reconcile.Machine{
+		{Name: "alpha", State: "Ready", Server: true, Voter: true},
+		{Name: "beta", State: "Ready", Server: true}, // beside somebody else's etcd
+		{Name: "gamma", State: "Lost", Pods: 3},
+	}}}
+	var out strings.Builder
+	writeFleet(&out, s, false)
+	want := `SEEN FROM	LEADER	STORE	EPOCH	SETTLED
+alpha	alpha	ok	7	true
+
+NODE	STATE	ROLE	PODS	REVISIONS	VERSION
+alpha	Ready	server	0	-	-
+beta	Ready	server	0	-	-
+gamma	Lost	agent	3	-	-
+`
+	if diff := cmp.Diff(want, out.String()); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -102,7 +102,7 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 	}
 	cfg := agent.Config{
 		Node: c.node(), Version: version, DataDir: c.Node.DataDir, RunDir: filepath.Join(volumes.Memory, ".agent"),
-		Store: p.memory.own, Intents: p.memory.own, Host: p.machine, Volumes: volumes, Prober: &probe.Prober{Execs: p.machine}, Policy: c.policy(), Follow: w.follow, Act: w.act, Metrics: w.metrics, Log: w.log,
+		Store: p.memory.own, Intents: p.memory.own, Host: p.machine, Volumes: volumes, Prober: &probe.Prober{Execs: p.machine}, Follow: w.follow, Act: w.act, Metrics: w.metrics, Log: w.log,
 	}
 	member := p.memory.member
 	if member != nil {
@@ -112,6 +112,7 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 		}
 		cfg.Node.Pods = member.pods(ctx)
 	}
+	cfg.Policy = c.policy()
 	if w.act {
 		if err := volumes.Prepare(); err != nil {
 			return err

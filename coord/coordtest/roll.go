@@ -67,7 +67,7 @@ func RunRoll(t *testing.T, open func(t *testing.T, dir string) (coord.Store, coo
 		if c, err := r.Charter(t.Context()); err != nil || len(c.Sources) != 0 {
 			t.Fatalf("Charter = %v, %v", c, err)
 		}
-		want := fleet.Charter{Sources: []fleet.SourceTerms{{Name: "home", URL: "https://git/home.git", Interval: time.Minute}}, Network: fleet.NetworkTerms{Domain: "d"}}
+		want := fleet.Charter{Sources: []fleet.SourceTerms{{Name: "home", URL: "https://git/home.git", Interval: time.Minute}}, Network: fleet.NetworkTerms{Domain: "d"}, PodSecurity: "baseline"}
 		must(t, r.Grant(t.Context(), fleet.Charter{}))
 		must(t, r.Grant(t.Context(), want))
 		done()

@@ -20,6 +20,12 @@ func TestShared(t *testing.T) {
 	})
 }
 
+func TestSharedIsLed(t *testing.T) {
+	coordtest.RunLeases(t, func(t *testing.T, test func(*testing.T, coordtest.Leases)) {
+		synctest.Test(t, func(t *testing.T) { test(t, coordtest.LeasesOf(coordtest.NewShared(ttl))) })
+	})
+}
+
 func TestSharedIsAStore(t *testing.T) {
 	fleets := map[string]*coordtest.Shared{}
 	open := func(_ *testing.T, dir string) (*coordtest.Node, func()) {

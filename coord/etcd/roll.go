@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -39,17 +40,39 @@ func (s *Store) Register(ctx context.Context, node fleet.Node) error {
 	return s.write(ctx, "register "+string(node.Name), op{key: s.nodeKey(node.Name), value: raw})
 }
 
-// Update is Register for a node that has joined: one that does not belong to the fleet, or was dismissed, is coord.ErrUnknown, and
-// does not come back by saying so.
-func (s *Store) Update(ctx context.Context, node fleet.Node) error {
-	raw, err := json.Marshal(node)
-	if err != nil {
-		return err
+// Update changes what the roll has of a node that has joined: one that does not belong to the fleet, or was dismissed, is
+// coord.ErrUnknown, and does not come back by saying so. change is given what the roll has now, and again where somebody else was
+// faster.
+func (s *Store) Update(ctx context.Context, name fleet.NodeName, change func(*fleet.Node)) error {
+	what, key := "register "+string(name), s.nodeKey(name)
+	within, done := context.WithTimeout(ctx, s.cfg.TTL)
+	defer done()
+	for {
+		found, err := s.client.Get(within, key)
+		if err != nil {
+			return away(ctx, what, err)
+		}
+		if len(found.Kvs) == 0 {
+			return coord.ErrUnknown
+		}
+		var node fleet.Node
+		if err := json.Unmarshal(found.Kvs[0].Value, &node); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		change(&node)
+		raw, err := json.Marshal(node)
+		if err != nil {
+			return err
+		}
+		err = s.guarded(ctx, what, errFaster, clientv3.Compare(clientv3.ModRevision(key), "=", found.Kvs[0].ModRevision), op{key: key, value: raw})
+		if !errors.Is(err, errFaster) {
+			return err
+		}
 	}
-	key := s.nodeKey(node.Name)
-	return s.guarded(ctx, "register "+string(node.Name), coord.ErrUnknown,
-		clientv3.Compare(clientv3.CreateRevision(key), ">", 0), op{key: key, value: raw})
 }
+
+// errFaster says that somebody else changed what was to be changed.
+var errFaster = errors.New("somebody else was faster")
 
 // Found writes a fleet's first charter and its first node, where there is no charter yet.
 func (s *Store) Found(ctx context.Context, node fleet.Node, charter fleet.Charter) error {

@@ -63,6 +63,14 @@ func (c *clients) Compact() {
 	}
 }
 
+func TestLeases(t *testing.T) {
+	m := member(t)
+	coordtest.RunLeases(t, func(t *testing.T, test func(*testing.T, coordtest.Leases)) {
+		t.Parallel()
+		test(t, coordtest.LeasesOf(newClients(t, m)))
+	})
+}
+
 func TestShared(t *testing.T) {
 	m := member(t)
 	coordtest.RunShared(t, func(t *testing.T, test func(*testing.T, coordtest.Fleet)) {

@@ -107,6 +107,9 @@ func (d *Draft) fill(grant Grant, membership Membership) error {
 	if written.name != d.name || written.server != membership.Votes() {
 		return fmt.Errorf("the fleet gave a certificate for %s (a server: %t), and %s as %s was asked for", written.name, written.server, d.name, membership.Role)
 	}
+	if written.server && written.Authority() == nil {
+		return fmt.Errorf("the fleet gave no %s, and a server needs it", authorityKeyFile)
+	}
 	if err := syncDir(d.folder()); err != nil {
 		return err
 	}

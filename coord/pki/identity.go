@@ -47,7 +47,7 @@ type Identity struct {
 	server    bool
 	root      *x509.Certificate
 	roots     *x509.CertPool
-	authority *Authority // nil unless server
+	authority atomic.Pointer[Authority] // nil unless server, and on one that was removed
 	key       *ecdsa.PrivateKey
 	current   atomic.Pointer[tls.Certificate]
 }
@@ -92,11 +92,24 @@ func (i *Identity) load() error {
 		return nil
 	}
 	key, err := os.ReadFile(i.path(authorityKeyFile))
+	if errors.Is(err, fs.ErrNotExist) { // Disown was here
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	i.authority, err = parseAuthority(files[authorityFile], key)
+	authority, err := parseAuthority(files[authorityFile], key)
+	i.authority.Store(authority)
 	return err
+}
+
+// Disown removes the key of the fleet's authority, from disk first: this node was a server, and the fleet has removed it. Twice is once.
+func (i *Identity) Disown() error {
+	if err := os.Remove(i.path(authorityKeyFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	i.authority.Store(nil)
+	return syncDir(i.dir)
 }
 
 // own reads a certificate that must be for the node's key and from its fleet.
@@ -126,8 +139,8 @@ func (i *Identity) Name() fleet.NodeName { return i.name }
 // Server is whether the node may vote and sign.
 func (i *Identity) Server() bool { return i.server }
 
-// Authority is the fleet's, on servers; nil on others.
-func (i *Identity) Authority() *Authority { return i.authority }
+// Authority is the fleet's, on servers; nil on others, and on a server that was removed.
+func (i *Identity) Authority() *Authority { return i.authority.Load() }
 
 // Root is the certificate of the fleet's authority, in PEM.
 func (i *Identity) Root() []byte { return encode(certificateBlock, i.root.Raw) }

@@ -15,6 +15,7 @@ import (
 // Board is the machines of a fleet and what is on them. Create it with NewBoard. It is for one goroutine.
 type Board struct {
 	nodes      []machine // in the order of their names
+	all        []int     // indexes of nodes
 	byName     map[fleet.NodeName]int
 	namespaces map[string]labels.Set
 	kinds      []*Kind
@@ -52,7 +53,6 @@ type guest struct {
 type Guest struct {
 	UID     string
 	Leaving bool // it is being removed: it takes room, and keeps others away or draws them, and is not spread any more
-	Rooted  bool // it does not go for others, however important: it would only come back
 	Since   time.Time
 }
 
@@ -69,7 +69,7 @@ func NewBoard(nodes []fleet.Node, images map[fleet.NodeName][]string, namespaces
 		for _, image := range images[n.Name] {
 			m.images[image] = true
 		}
-		b.nodes = append(b.nodes, m)
+		b.all, b.nodes = append(b.all, len(b.nodes)), append(b.nodes, m)
 	}
 	return b
 }

@@ -11,6 +11,7 @@ import (
 
 // Wish is what one pod wants beyond its kind.
 type Wish struct {
+	Only  fleet.NodeName   // the node that it is for: it can run nowhere else; empty: any
 	Bound []fleet.NodeName // where its volumes are: it can run nowhere else
 	Last  fleet.NodeName   // where a pod of its name was just now; empty where that is not known
 }
@@ -21,7 +22,8 @@ func (b *Board) Choose(k *Kind, w Wish) (node fleet.NodeName, why string) {
 	l := b.look(k, w)
 	var fit []int
 	refusals := map[string]int{}
-	for i := range b.nodes {
+	among := b.among(w)
+	for _, i := range among {
 		reasons := l.refuses(i)
 		if len(reasons) == 0 {
 			fit = append(fit, i)
@@ -30,10 +32,24 @@ func (b *Board) Choose(k *Kind, w Wish) (node fleet.NodeName, why string) {
 			refusals[r]++
 		}
 	}
+	if others := len(b.nodes) - len(among); others > 0 {
+		refusals[mismatch] += others
+	}
 	if len(fit) == 0 {
 		return "", available(len(b.nodes), refusals)
 	}
 	return b.nodes[b.best(k, w, fit)].Name, ""
+}
+
+// among are the nodes that a pod may be put on by its wish alone.
+func (b *Board) among(w Wish) []int {
+	if w.Only == "" {
+		return b.all
+	}
+	if at, there := b.byName[w.Only]; there {
+		return b.all[at : at+1]
+	}
+	return nil
 }
 
 // look is what choosing a node for one pod needs besides what its kind needs: how things are now.

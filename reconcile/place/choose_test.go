@@ -145,9 +145,12 @@ func TestWhyNowhere(t *testing.T) {
 		"other": {nodes: nodes, spec: specOf("", func(s *corev1.PodSpec) {
 			s.Containers[0].Resources.Limits = corev1.ResourceList{"example.com/gpu": resource.MustParse("1")}
 		}), want: ": 2 Insufficient example.com/gpu."},
-		"pods":          {nodes: []fleet.Node{nodeOf("a", "", limited("1"))}, there: specOf(""), spec: specOf(""), want: ": 1 Too many pods."},
-		"volumes":       {nodes: nodes, spec: specOf(""), wish: Wish{Bound: []fleet.NodeName{"c"}}, want: ": 2 node(s) had volume node affinity conflict."},
-		"volumes apart": {nodes: nodes, spec: specOf(""), wish: Wish{Bound: []fleet.NodeName{"a", "b"}}, want: ": 2 node(s) had volume node affinity conflict."},
+		"pods":    {nodes: []fleet.Node{nodeOf("a", "", limited("1"))}, there: specOf(""), spec: specOf(""), want: ": 1 Too many pods."},
+		"volumes": {nodes: nodes, spec: specOf(""), wish: Wish{Bound: []fleet.NodeName{"c"}}, want: ": 2 node(s) had volume node affinity conflict."},
+		"one node alone": {nodes: nodes, there: specOf("2"), spec: specOf("2500m"), wish: Wish{Only: "b"},
+			want: ": 1 Insufficient cpu, 1 node(s) didn't match Pod's node affinity/selector."},
+		"a node that is not there": {nodes: nodes, spec: specOf(""), wish: Wish{Only: "c"}, want: ": 2 node(s) didn't match Pod's node affinity/selector."},
+		"volumes apart":            {nodes: nodes, spec: specOf(""), wish: Wish{Bound: []fleet.NodeName{"a", "b"}}, want: ": 2 node(s) had volume node affinity conflict."},
 		"spread": {nodes: append(nodes, nodeOf("c", "one"), nodeOf("d", "two", limited("1"))), there: specOf(""), spec: specOf("", even("db", corev1.LabelTopologyZone, corev1.DoNotSchedule), even("web", corev1.LabelTopologyZone, corev1.DoNotSchedule)),
 			want: ": 1 Too many pods, 1 node(s) didn't match pod topology spread constraints (missing required label), 2 node(s) didn't match pod topology spread constraints."},
 		"affinity":      {nodes: nodes, there: specOf(""), spec: specOf("", near(termOf("cache", corev1.LabelHostname))), want: ": 2 node(s) didn't match pod affinity rules."},

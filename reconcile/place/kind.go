@@ -189,6 +189,9 @@ func (b *Board) prepare(k *Kind) *placing {
 	return p
 }
 
+// mismatch is what is said of a node that a pod does not want.
+const mismatch = "node(s) didn't match Pod's node affinity/selector"
+
 // standing is why a node is out for a pod whatever is on it.
 func standing(spec *corev1.PodSpec, n fleet.Node, fits bool) string {
 	switch {
@@ -201,7 +204,7 @@ func standing(spec *corev1.PodSpec, n fleet.Node, fits bool) string {
 		return why
 	}
 	if !fits {
-		return "node(s) didn't match Pod's node affinity/selector"
+		return mismatch
 	}
 	return ""
 }

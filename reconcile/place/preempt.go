@@ -23,13 +23,13 @@ func (b *Board) Preempt(k *Kind, w Wish, guard func() func(uid string) bool) (no
 		return "", nil
 	}
 	p := b.prepare(k)
-	for at := range b.nodes {
+	for _, at := range b.among(w) {
 		if p.refused[at] == "" && b.awaits(at, k, w) {
 			return b.nodes[at].Name, nil
 		}
 	}
 	var best *prey
-	for at := range b.nodes {
+	for _, at := range b.among(w) {
 		if p.refused[at] != "" || !b.has(at, k.Priority) {
 			continue
 		}
@@ -66,7 +66,7 @@ func (b *Board) awaits(at int, k *Kind, w Wish) bool {
 // has reports whether a node has a pod of lower priority that stays.
 func (b *Board) has(at int, priority int32) bool {
 	for _, g := range b.nodes[at].on {
-		if g.kind.Priority < priority && !g.Leaving && !g.Rooted {
+		if g.kind.Priority < priority && !g.Leaving {
 			return true
 		}
 	}
@@ -84,7 +84,7 @@ type prey struct {
 // ones first.
 func (b *Board) clear(at int, k *Kind, w Wish, guarded func(uid string) bool) *prey {
 	m := &b.nodes[at]
-	lower := slices.DeleteFunc(slices.Collect(maps.Values(m.on)), func(g guest) bool { return g.Leaving || g.Rooted || g.kind.Priority >= k.Priority })
+	lower := slices.DeleteFunc(slices.Collect(maps.Values(m.on)), func(g guest) bool { return g.Leaving || g.kind.Priority >= k.Priority })
 	slices.SortFunc(lower, important)
 	broken := map[string]bool{}
 	for _, g := range lower {

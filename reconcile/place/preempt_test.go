@@ -67,9 +67,6 @@ func TestPreempt(t *testing.T) {
 		}, anybody, specOf("4"), "a [low-2]"},
 		"equals stay": {two[:1], func(g *game) { g.put(g.kind("same", specOf("4"), 10), "a") }, anybody, specOf("4"), " []"},
 		"higher stay": {two[:1], func(g *game) { g.put(g.kind("above", specOf("4"), 11), "a") }, anybody, specOf("4"), " []"},
-		"the rooted stay": {two[:1], func(g *game) {
-			g.put(g.kind("low", specOf("4"), 1), "a", func(g *Guest) { g.Rooted = true })
-		}, anybody, specOf("1"), " []"},
 		"nobody goes in vain": {two[:1], func(g *game) {
 			g.put(g.kind("above", specOf("3"), 11), "a")
 			g.put(g.kind("low", specOf("1"), 1), "a")

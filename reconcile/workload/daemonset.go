@@ -131,10 +131,10 @@ func (e *Everywhere) pass(s *appsv1.DaemonSet) {
 // sit finds what each node has. A pod that has ended makes room for another, after a while when it failed.
 func (w *spread) sit() {
 	for _, m := range w.Members {
-		s := w.byNode[m.Slot.Node]
+		s := w.byNode[m.Slot.Seat()]
 		if s == nil {
 			s = &seat{}
-			w.byNode[m.Slot.Node] = s
+			w.byNode[m.Slot.Seat()] = s
 		}
 		switch {
 		case m.Slot.Goal != fleet.Run:
@@ -189,7 +189,7 @@ func (w *spread) leave(s *appsv1.DaemonSet) {
 		spare = w.availableOn(func(fleet.NodeName) bool { return true }) - (len(w.Nodes) - int(unavailable))
 	}
 	for _, m := range w.Members {
-		if _, may := w.Nodes[m.Slot.Node]; may || m.Slot.Goal != fleet.Run {
+		if _, may := w.Nodes[m.Slot.Seat()]; may || m.Slot.Goal != fleet.Run {
 			continue
 		}
 		if w.available(m) {
@@ -205,7 +205,7 @@ func (w *spread) leave(s *appsv1.DaemonSet) {
 func (w *spread) availableOn(node func(fleet.NodeName) bool) int {
 	n := 0
 	for _, m := range w.Members {
-		if node(m.Slot.Node) && w.available(m) {
+		if node(m.Slot.Seat()) && w.available(m) {
 			n++
 		}
 	}
@@ -260,7 +260,7 @@ func (w *spread) replace(unavailable int32) {
 			}
 		case len(s.old) == 0:
 			missing++
-		case s.old[0].Report == nil: // nothing is known of it
+		case s.old[0].Report == nil && s.old[0].Slot.Node != "": // nothing is known of it
 			missing++
 		case !w.available(s.old[0]):
 			missing++
@@ -286,7 +286,7 @@ func (w *spread) surge(most int32) {
 	for _, node := range w.nodes {
 		s := w.byNode[node]
 		switch {
-		case len(s.old) == 0, s.old[0].Report == nil:
+		case len(s.old) == 0, s.old[0].Report == nil && s.old[0].Slot.Node != "":
 		case len(s.fresh) > 0 && w.available(s.fresh[0]):
 			w.drain(s.old[0])
 		case len(s.fresh) > 0:

@@ -1,0 +1,288 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/skerry-dev/skerry/coord"
+	"github.com/skerry-dev/skerry/coord/coordtest"
+	"github.com/skerry-dev/skerry/fleet"
+)
+
+// lan is a network of nodes in one process. Datagrams to whom the queue is full are lost, as in life.
+type lan struct {
+	t       *testing.T
+	mu      sync.Mutex
+	conns   map[netip.AddrPort]*plug
+	cut     map[fleet.NodeName]bool
+	spy     func(from, to fleet.NodeName, raw []byte)
+	nodes   map[fleet.NodeName]*Node
+	crashed map[fleet.NodeName]context.CancelFunc
+}
+
+type plug struct {
+	lan    *lan
+	name   fleet.NodeName
+	addr   netip.AddrPort
+	in     chan []byte
+	closed chan struct{}
+	once   sync.Once
+}
+
+var names = []fleet.NodeName{"a", "b", "c"}
+
+func addrOf(name fleet.NodeName) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, name[0]}), 7443)
+}
+
+func newLAN(t *testing.T) *lan {
+	return &lan{
+		t: t, conns: map[netip.AddrPort]*plug{}, cut: map[fleet.NodeName]bool{}, nodes: map[fleet.NodeName]*Node{},
+		crashed: map[fleet.NodeName]context.CancelFunc{},
+	}
+}
+
+func (l *lan) plug(name fleet.NodeName) *plug {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := &plug{lan: l, name: name, addr: addrOf(name), in: make(chan []byte, 64), closed: make(chan struct{})}
+	l.conns[p.addr] = p
+	return p
+}
+
+func (p *plug) ReadFrom(b []byte) (int, net.Addr, error) {
+	select {
+	case raw := <-p.in:
+		return copy(b, raw), nil, nil
+	case <-p.closed:
+		return 0, nil, net.ErrClosed
+	}
+}
+
+func (p *plug) WriteTo(b []byte, to net.Addr) (int, error) {
+	l := p.lan
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	other := l.conns[to.(*net.UDPAddr).AddrPort()]
+	if other == nil || l.cut[p.name] || l.cut[other.name] {
+		return len(b), nil
+	}
+	raw := append([]byte(nil), b...)
+	if l.spy != nil {
+		l.spy(p.name, other.name, raw)
+	}
+	other.put(raw)
+	return len(b), nil
+}
+
+func (p *plug) put(raw []byte) {
+	select {
+	case p.in <- raw:
+	default:
+	}
+}
+
+func (p *plug) Close() error {
+	p.once.Do(func() { close(p.closed) })
+	return nil
+}
+func (p *plug) LocalAddr() net.Addr            { return net.UDPAddrFromAddrPort(p.addr) }
+func (*plug) SetDeadline(time.Time) error      { return nil }
+func (*plug) SetReadDeadline(time.Time) error  { return nil }
+func (*plug) SetWriteDeadline(time.Time) error { return nil }
+
+// start starts a node's process, anew if it crashed.
+func (l *lan) start(name fleet.NodeName) *Node {
+	if n := l.nodes[name]; n != nil {
+		return n
+	}
+	began := time.Now()
+	n := NewNode(Config{Self: name, Conn: l.plug(name), Now: func() Instant { return time.Since(began) + time.Hour }})
+	var peers []Peer
+	for _, other := range names {
+		secret := "of " + string(min(name, other)) + " and " + string(max(name, other))
+		peers = append(peers, Peer{Name: other, Addr: addrOf(other), Secret: []byte(secret)})
+	}
+	n.SetPeers(peers)
+	n.Elect(fleet.Electorate{Epoch: 1, Voters: names})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = n.Run(ctx)
+	}()
+	l.nodes[name] = n
+	l.crashed[name] = func() {
+		cancel()
+		<-ended
+	}
+	l.t.Cleanup(l.crashed[name])
+	return n
+}
+
+func (l *lan) Campaign(ctx context.Context, node fleet.NodeName) (coord.Lease, error) {
+	for _, name := range names {
+		l.start(name) //nolint:contextcheck // a process outlives who campaigns
+	}
+	lease, err := l.nodes[node].Campaign(ctx, key, 0)
+	if err != nil {
+		return nil, err
+	}
+	return lease, nil
+}
+
+func (l *lan) Crash(node fleet.NodeName) {
+	l.Cut(node)
+	l.crashed[node]()
+	delete(l.nodes, node)
+	l.Heal(node)
+}
+
+func (l *lan) part(node fleet.NodeName, cut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cut[node] = cut
+}
+
+func (l *lan) Cut(node fleet.NodeName)  { l.part(node, true) }
+func (l *lan) Heal(node fleet.NodeName) { l.part(node, false) }
+
+func TestLeases(t *testing.T) {
+	coordtest.RunLeases(t, func(t *testing.T, test func(*testing.T, coordtest.Leases)) {
+		synctest.Test(t, func(t *testing.T) { test(t, newLAN(t)) })
+	})
+}
+
+// held campaigns and returns what was won.
+func held(t *testing.T, n *Node) *Lease {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	l, err := n.Campaign(ctx, key, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// TestLeaseIsRenewed: as long as all is well, its end is never near, and who holds is told of each renewal.
+func TestLeaseIsRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLAN(t)
+		n := l.start("a")
+		l.start("b")
+		l.start("c")
+		lease := held(t, n)
+		began := time.Now()
+		for rounds := 0; time.Since(began) < time.Minute; rounds++ {
+			<-lease.Renewed()
+			if left := lease.Until() - n.cfg.Now(); left < Usual.TTL-Usual.Renew-Usual.Margin || lease.Context().Err() != nil {
+				t.Fatalf("%s are left after %d renewals", left, rounds)
+			}
+		}
+		if _, err := n.Campaign(t.Context(), key, 0); !errors.Is(err, ErrBusy) {
+			t.Errorf("a second campaign of one process: %v", err)
+		}
+		lease.Release()
+	})
+}
+
+// TestYieldToAnother: the one that is named has it a moment later, whoever else waits.
+func TestYieldToAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLAN(t)
+		for _, name := range names {
+			l.start(name)
+		}
+		lease := held(t, l.nodes["a"])
+		won := make(chan fleet.NodeName, 2)
+		for _, name := range names[1:] {
+			go func() {
+				next, err := l.nodes[name].Campaign(t.Context(), key, 0)
+				if err != nil {
+					return
+				}
+				won <- name
+				<-t.Context().Done()
+				next.Release()
+			}()
+		}
+		<-time.After(10 * time.Second)
+		synctest.Wait()
+		began := time.Now()
+		lease.Yield("c")
+		if got := <-won; got != "c" || time.Since(began) > 10*time.Millisecond {
+			t.Errorf("%s has it after %s", got, time.Since(began))
+		}
+	})
+}
+
+// TestSilent: who was heard and is not any more is told of within half a second and a beat, who never was is not, and who is back is taken back.
+func TestSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLAN(t)
+		rang := make(chan struct{}, 16)
+		n := l.start("a")
+		n.Tell(func() { rang <- struct{}{} })
+		l.start("b")
+		<-time.After(10 * time.Second)
+		if got := n.Silent(); len(got) > 0 { // c never ran
+			t.Errorf("silent: %v", got)
+		}
+		l.Cut("b")
+		began := time.Now()
+		<-rang
+		if got := n.Silent(); len(got) != 1 || got[0] != "b" || time.Since(began) > silence+beats {
+			t.Errorf("silent: %v after %s", got, time.Since(began))
+		}
+		l.Heal("b")
+		<-rang
+		if got := n.Silent(); len(got) > 0 {
+			t.Errorf("silent: %v", got)
+		}
+	})
+}
+
+// TestOldWords: whoever recorded all datagrams and sends them again, at any time and from the life of processes before, is not heard.
+func TestOldWords(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLAN(t)
+		var tape [][]byte
+		l.spy = func(from, to fleet.NodeName, raw []byte) {
+			if to == "a" {
+				tape = append(tape, raw)
+			}
+		}
+		a := l.start("a")
+		l.start("b")
+		<-time.After(5 * time.Second)
+		l.Crash("b")
+		l.start("b")
+		<-time.After(5 * time.Second)
+		l.Crash("b")
+		<-time.After(5 * time.Second)
+		if got := a.Silent(); len(got) != 1 {
+			t.Fatalf("silent: %v", got)
+		}
+		l.mu.Lock()
+		recorded := append([][]byte(nil), tape...)
+		l.mu.Unlock()
+		for _, raw := range recorded {
+			a.take(raw)
+		}
+		if got := a.Silent(); len(got) != 1 {
+			t.Error("the dead were heard")
+		}
+		l.start("b")
+		<-time.After(time.Second)
+		if got := a.Silent(); len(got) > 0 {
+			t.Error("who is back is not heard")
+		}
+	})
+}
