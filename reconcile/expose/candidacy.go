@@ -34,7 +34,9 @@ func Candidacies(in NetInput, nodes []fleet.NodeName, virtual []netip.Addr) []fl
 				continue
 			}
 			local[a] = append(local[a], s)
-			may[a] = may[a] || s.here(in.Node) > 0
+			if s.here(in.Node) > 0 {
+				may[a] = true
+			}
 		}
 	}
 	var list []fleet.Candidacy

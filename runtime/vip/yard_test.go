@@ -193,7 +193,7 @@ type process struct {
 	events  chan string // conflicts, and changes
 
 	mu    sync.Mutex
-	until time.Duration // the last that it wanted to hold until
+	until map[string]time.Duration // the last that it wanted to hold an address until
 }
 
 // start starts a Holder on a host.
@@ -208,7 +208,7 @@ func begin(t testing.TB, ns string) *process {
 	t.Helper()
 	self, err := os.Executable()
 	must(t, err)
-	p := &process{t: t, answers: make(chan string), events: make(chan string, 10000)}
+	p := &process{t: t, until: map[string]time.Duration{}, answers: make(chan string), events: make(chan string, 10000)}
 	p.cmd = exec.CommandContext(t.Context(), "ip", "netns", "exec", ns, self)
 	p.cmd.Env = append(os.Environ(), "SKERRY_VIP_HOLDER=1")
 	p.cmd.Stderr = t.Output()
@@ -222,10 +222,10 @@ func begin(t testing.TB, ns string) *process {
 		defer close(p.answers)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
 			line := lines.Text()
-			if until, ok := strings.CutPrefix(line, "!until "); ok {
-				n, _ := strconv.ParseInt(until, 10, 64)
+			if w := strings.Fields(line); len(w) == 3 && w[0] == "!until" {
+				n, _ := strconv.ParseInt(w[2], 10, 64)
 				p.mu.Lock()
-				p.until = max(p.until, time.Duration(n))
+				p.until[w[1]] = time.Duration(n)
 				p.mu.Unlock()
 			} else if event, ok := strings.CutPrefix(line, "!"); ok {
 				p.events <- event
@@ -278,11 +278,11 @@ func (p *process) event(prefix string) string {
 	}
 }
 
-// last is the last deadline that it wanted.
-func (p *process) last() time.Duration {
+// last is the last deadline that it wanted for an address.
+func (p *process) last(a netip.Addr) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.until
+	return p.until[a.String()]
 }
 
 func (p *process) kill() {
@@ -329,7 +329,7 @@ func obey() {
 			ttl, _ := time.ParseDuration(w[2])
 			renew := func() error {
 				until := bootTime() + ttl
-				say("!until %d", until)
+				say("!until %s %d", addr, until)
 				return h.Hold(addr, until)
 			}
 			if err = renew(); err == nil {
