@@ -1,6 +1,9 @@
 package fleet
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // Charter is what all nodes of a fleet go by: it is set once, and not in each node's configuration.
 type Charter struct {
@@ -9,6 +12,11 @@ type Charter struct {
 	// PodSecurity is the level that pods are held to where their namespace's label says nothing: nodes that differed in it would read
 	// one commit differently. Empty: each node goes by its own configuration.
 	PodSecurity string `json:"podSecurity,omitempty"`
+	// Pools are what Services of type LoadBalancer get their addresses of, Virtual the fleet's own addresses: one node has each of them at
+	// a time. Fast has them move faster (Electorate).
+	Pools   []AddressPool `json:"pools,omitempty"`
+	Virtual []netip.Addr  `json:"virtual,omitempty"`
+	Fast    bool          `json:"fast,omitempty"`
 }
 
 // SourceTerms say what a source is. How a node may read it (passwords and keys) stays on the node.

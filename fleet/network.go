@@ -40,9 +40,9 @@ const (
 
 // AddressPool is a set of addresses that clients outside reach the fleet by.
 type AddressPool struct {
-	Name       string
-	Addrs      []netip.Prefix
-	Namespaces []string // whose Services may have one; empty: all
+	Name       string         `json:"name"`
+	Addrs      []netip.Prefix `json:"addrs,omitempty"`
+	Namespaces []string       `json:"namespaces,omitempty"` // whose Services may have one; empty: all
 }
 
 // Exposure is what was given to a Service once and stays its own: for the life of the Service, whatever else of it changes.

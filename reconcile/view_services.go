@@ -18,16 +18,18 @@ import (
 
 // Service is a Service in one line.
 type Service struct {
-	ID        fleet.ObjectID     `json:"id"`
-	Source    fleet.SourceName   `json:"source"`
-	File      string             `json:"file,omitempty"`
-	Type      corev1.ServiceType `json:"type"` // as written; Headless for one without an address of its own
-	Addrs     []netip.Addr       `json:"addrs,omitempty"`
-	External  []string           `json:"external,omitempty"` // addresses for clients outside, or what an ExternalName stands for
-	Ports     []string           `json:"ports,omitempty"`    // as kubectl writes them: 80/TCP, 80:30080/TCP
-	Endpoints []Endpoint         `json:"endpoints,omitempty"`
-	Ready     int                `json:"ready"`         // how many endpoints have connections
-	Out       []string           `json:"out,omitempty"` // why somebody has none, in a sentence each
+	ID       fleet.ObjectID     `json:"id"`
+	Source   fleet.SourceName   `json:"source"`
+	File     string             `json:"file,omitempty"`
+	Type     corev1.ServiceType `json:"type"` // as written; Headless for one without an address of its own
+	Addrs    []netip.Addr       `json:"addrs,omitempty"`
+	External []string           `json:"external,omitempty"` // addresses for clients outside, or what an ExternalName stands for
+	// Holders are the nodes that have such an address now, of those that one node of the fleet has at a time; one that nobody has is missing.
+	Holders   map[string]fleet.NodeName `json:"holders,omitempty"`
+	Ports     []string                  `json:"ports,omitempty"` // as kubectl writes them: 80/TCP, 80:30080/TCP
+	Endpoints []Endpoint                `json:"endpoints,omitempty"`
+	Ready     int                       `json:"ready"`         // how many endpoints have connections
+	Out       []string                  `json:"out,omitempty"` // why somebody has none, in a sentence each
 }
 
 // Endpoint is one address behind a Service.
@@ -71,12 +73,27 @@ func (v *View) exposed() *exposed {
 // ServiceLines are the desired Services, in a line each, in the order of their IDs.
 func (v *View) ServiceLines() []Service {
 	var list []Service
-	e := v.exposed()
+	e, holders, moving := v.exposed(), map[netip.Addr]fleet.NodeName{}, slices.ContainsFunc(v.in.Nodes, func(n fleet.Node) bool { return n.Fleet != "" })
+	for _, r := range v.in.Reports {
+		for _, a := range r.Holding {
+			holders[a] = r.Node
+		}
+	}
 	for o, svc := range fleet.Each[*corev1.Service](v.in.Desired) {
 		given, backend := e.exposures[o.ID], e.backends[o.ID]
 		s := Service{ID: o.ID, Source: o.Source, File: o.File, Type: svc.Spec.Type, Addrs: given.Addrs, External: slices.Clone(svc.Spec.ExternalIPs)}
 		for _, a := range given.Balancers {
 			s.External = append(s.External, a.String())
+			node, held := holders[a]
+			switch {
+			case held && s.Holders == nil:
+				s.Holders = map[string]fleet.NodeName{a.String(): node}
+			case held:
+				s.Holders[a.String()] = node
+			case moving:
+				s.Out = append(s.Out, fmt.Sprintf("no node has address %s: a majority of the voters %v has to answer, and one node has to be able to have it (notes of nodes say why one is not)",
+					a, v.in.Previous.Electorate.Voters))
+			}
 		}
 		switch {
 		case svc.Spec.Type == corev1.ServiceTypeExternalName:

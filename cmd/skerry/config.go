@@ -70,8 +70,16 @@ type fleetConfig struct {
 	Role         string        `mapstructure:"role"`
 	Listen       string        `mapstructure:"listen"`
 	ReplaceAfter time.Duration `mapstructure:"replaceAfter"`
+	VirtualIPs   []string      `mapstructure:"virtualIPs"`
+	Failover     string        `mapstructure:"failover"`
 	Etcd         etcdConfig    `mapstructure:"etcd"`
 }
+
+// How fast addresses move to another node: within half a second of the loss of the one that had it, or a third.
+const (
+	failoverUsual = "usual"
+	failoverFast  = "fast"
+)
 
 // etcdConfig is an etcd that somebody else runs, in place of one in the servers' agents.
 type etcdConfig struct {
@@ -285,6 +293,14 @@ func (c config) validate() error {
 	}
 	if c.Fleet.ReplaceAfter != 0 && c.Fleet.ReplaceAfter < sessionTTL+time.Second {
 		fault("fleet.replaceAfter %s: a node is not known to be lost before %s", c.Fleet.ReplaceAfter, sessionTTL)
+	}
+	if !slices.Contains([]string{"", failoverUsual, failoverFast}, c.Fleet.Failover) {
+		fault("fleet.failover %q: %s or %s is wanted", c.Fleet.Failover, failoverUsual, failoverFast)
+	}
+	for i, text := range c.Fleet.VirtualIPs {
+		if a, err := netip.ParseAddr(text); err != nil || a.Zone() != "" {
+			fault("fleet.virtualIPs[%d] %q is no address", i, text)
+		}
 	}
 	for i, t := range c.Node.Taints {
 		at := fmt.Sprintf("node.taints[%d]", i)

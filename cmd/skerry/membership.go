@@ -243,6 +243,20 @@ func (m *membership) chartered(ctx context.Context, c config) (config, error) {
 		// A charter of before does not say how pods reach one another, and all nodes have to go by the same.
 		c.Network.PodNetwork, c.Network.VXLANPort = cmp.Or(n.PodNetwork, string(fleet.PodsAuto)), cmp.Or(n.VXLANPort, defaultVXLANPort)
 	}
+	c.Network.LoadBalancerPools, c.Fleet.VirtualIPs, c.Fleet.Failover = nil, nil, failoverUsual
+	for _, p := range charter.Pools {
+		pool := poolConfig{Name: p.Name, Namespaces: p.Namespaces}
+		for _, r := range p.Addrs {
+			pool.CIDRs = append(pool.CIDRs, r.String())
+		}
+		c.Network.LoadBalancerPools = append(c.Network.LoadBalancerPools, pool)
+	}
+	for _, a := range charter.Virtual {
+		c.Fleet.VirtualIPs = append(c.Fleet.VirtualIPs, a.String())
+	}
+	if charter.Fast {
+		c.Fleet.Failover = failoverFast
+	}
 	if level := charter.PodSecurity; level != "" {
 		if own := c.Policy.PodSecurity; own != "" && own != level {
 			m.log.Warn("policy.podSecurity in this node's configuration has no effect: the fleet goes by its charter (skerry node charter)", "own", own, "fleet", level)
@@ -327,7 +341,7 @@ func (c config) charter() fleet.Charter {
 	n := c.Network
 	charter := fleet.Charter{
 		Network:     fleet.NetworkTerms{PodCIDR: n.PodCIDR, ServiceCIDR: n.ServiceCIDR, Domain: n.Domain, PodNetwork: n.PodNetwork, VXLANPort: n.VXLANPort},
-		PodSecurity: string(c.policy().PodSecurity),
+		PodSecurity: string(c.policy().PodSecurity), Pools: n.pools(), Virtual: c.Fleet.virtual(), Fast: c.Fleet.Failover == failoverFast,
 	}
 	for _, s := range c.Sources {
 		charter.Sources = append(charter.Sources, fleet.SourceTerms{

@@ -48,18 +48,42 @@ func (n networkConfig) settings() fleet.NetworkSettings {
 		Services: true, Pods: netip.MustParsePrefix(n.PodCIDR), Addrs: []netip.Prefix{netip.MustParsePrefix(n.ServiceCIDR)}, Domain: n.Domain,
 		Between: fleet.PodNetwork(n.PodNetwork), TunnelPort: n.VXLANPort,
 	}
-	for _, p := range n.LoadBalancerPools {
-		pool := fleet.AddressPool{Name: p.Name, Namespaces: p.Namespaces}
-		for _, cidr := range p.CIDRs {
-			pool.Addrs = append(pool.Addrs, netip.MustParsePrefix(cidr))
-		}
-		s.Pools = append(s.Pools, pool)
-	}
+	s.Pools = n.pools()
 	s.DNS = s.Addrs[0].Masked().Addr()
 	for range dnsNumber {
 		s.DNS = s.DNS.Next()
 	}
 	return s
+}
+
+// settings are the network's, with the fleet's own addresses.
+func (c config) settings() fleet.NetworkSettings {
+	s := c.Network.settings()
+	s.Virtual, s.Fast = c.Fleet.virtual(), c.Fleet.Failover == failoverFast
+	return s
+}
+
+// pools are what Services of type LoadBalancer get their addresses of.
+func (n networkConfig) pools() []fleet.AddressPool {
+	var list []fleet.AddressPool
+	for _, p := range n.LoadBalancerPools {
+		pool := fleet.AddressPool{Name: p.Name, Namespaces: p.Namespaces}
+		for _, cidr := range p.CIDRs {
+			pool.Addrs = append(pool.Addrs, netip.MustParsePrefix(cidr))
+		}
+		list = append(list, pool)
+	}
+	return list
+}
+
+// virtual are the fleet's own addresses.
+func (f fleetConfig) virtual() []netip.Addr {
+	var list []netip.Addr
+	for _, text := range f.VirtualIPs {
+		list = append(list, netip.MustParseAddr(text).Unmap())
+	}
+	slices.SortFunc(list, netip.Addr.Compare)
+	return list
 }
 
 // network makes what Services need of this machine. Where they cannot or must not be served whole, it changes nothing of the machine.
@@ -84,14 +108,14 @@ func (c config) network(ctx context.Context, machine host.Bridges, pods netip.Pr
 
 // proxied serves Services at node ports alone.
 func (c config) proxied(why string, log *slog.Logger) *agent.Network {
-	settings := c.Network.settings()
+	settings := c.settings()
 	settings.Without = why
 	return &agent.Network{Settings: settings, Rules: proxy.New(log), Checks: check.New(log)}
 }
 
 // whole serves Services by the machine's own network.
 func (c config) whole(ctx context.Context, machine host.Bridges, pods netip.Prefix, log *slog.Logger) (*agent.Network, error) {
-	settings := c.Network.settings()
+	settings := c.settings()
 	bridge := host.Bridge{Name: bridgeName, Interface: bridgeLink, Subnet: pods}
 	if err := free(bridge, settings.Addrs...); err != nil {
 		return nil, err

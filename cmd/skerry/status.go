@@ -200,7 +200,13 @@ func writeServices(w io.Writer, list []reconcile.Service, wide bool) {
 	}
 	fmt.Fprintln(w, head)
 	for _, s := range list {
-		var addrs, ends []string
+		var addrs, ends, external []string
+		for _, a := range s.External {
+			if node := s.Holders[a]; node != "" {
+				a += " on " + string(node)
+			}
+			external = append(external, a)
+		}
 		for _, a := range s.Addrs {
 			addrs = append(addrs, a.String())
 		}
@@ -210,7 +216,7 @@ func writeServices(w io.Writer, list []reconcile.Service, wide bool) {
 			}
 		}
 		// Who is out may have no address, and so is no endpoint.
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d ready\t%s", s.ID, s.Type, dash(strings.Join(addrs, ",")), dash(strings.Join(s.External, ",")), dash(strings.Join(s.Ports, ",")), s.Ready, s.File)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d ready\t%s", s.ID, s.Type, dash(strings.Join(addrs, ",")), dash(strings.Join(external, ",")), dash(strings.Join(s.Ports, ",")), s.Ready, s.File)
 		if wide {
 			fmt.Fprintf(w, "\t%s", dash(strings.Join(ends, ",")))
 		}
