@@ -212,7 +212,9 @@ func (m *membership) part() *agent.Fleet {
 
 // node is this machine, as the fleet knows it.
 func (m *membership) node(n fleet.Node) fleet.Node {
-	n.Certificate = m.identity.Certificate()
+	if m.identity != nil { // one that joins has none yet
+		n.Certificate = m.identity.Certificate()
+	}
 	n.Fleet, n.Server, n.Voter, n.Version = m.Listen, m.Votes(), m.embeds(), version
 	return n
 }
