@@ -60,7 +60,9 @@ func Frames(l *net.Interface, ether uint16) (*os.File, error) {
 	return f, nil
 }
 
-func bigEndian(n uint16) uint16 { return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n)) }
+func bigEndian(n uint16) uint16 {
+	return binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, n))
+}
 
 // Ask asks.
 func (a *ARP) Ask(number uint32) {
