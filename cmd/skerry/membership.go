@@ -64,6 +64,8 @@ type membership struct {
 	clones  map[fleet.SourceName]*git.Source
 	retired chan struct{} // closed when the node has left
 	leave   sync.Once
+	// departing is held while this node leaves: that its copy of the fleet's memory ends is as it should be then.
+	departing sync.Mutex
 }
 
 func (c config) fleetDir() string { return filepath.Join(c.Node.DataDir, "fleet") }
@@ -388,6 +390,13 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 			select {
 			case <-ctx.Done():
 			case err := <-m.member.Failed():
+				m.departing.Lock()
+				defer m.departing.Unlock()
+				select {
+				case <-m.retired:
+					return
+				default:
+				}
 				m.disown(ctx)
 				cancel(fmt.Errorf("this node's copy of the fleet's memory: %w (if the node was removed, skerry node leave --force forgets the fleet)", err))
 			}
