@@ -189,3 +189,15 @@ func (h *holder) end() {
 	h.mu.Unlock()
 	h.loops.Wait()
 }
+
+// withoutSilent are reports without the addresses of nodes that are not heard any more: the store says for some seconds what they said last, and by
+// then others have them.
+func withoutSilent(reports []fleet.NodeReport, silent []fleet.NodeName) []fleet.NodeReport {
+	reports = slices.Clone(reports)
+	for i := range reports {
+		if slices.Contains(silent, reports[i].Node) {
+			reports[i].Holding = nil
+		}
+	}
+	return reports
+}
