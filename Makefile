@@ -12,8 +12,9 @@ LINT    := .cache/bin/golangci-lint-v2.15.0
 TIME    := 30s
 SEEDS   := 2000
 SEED    := 1
+FAULTS  := 1000
 
-.PHONY: help build build-arm64 test short golden sim bench fuzz fmt fmt-check lint tidy check demo clean
+.PHONY: help build build-arm64 test short golden sim chaos bench fuzz fmt fmt-check lint tidy check demo clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,6 +38,10 @@ golden: ## rewrite the golden files with what the code says now
 sim: ## SEEDS simulated fleets with whatever may befall them, from seed SEED on, and one of a thousand nodes
 	go test ./agent -timeout 4h -run 'TestSim$$' -sim.seeds $(SEEDS) -sim.seed $(SEED)
 	go test ./agent -timeout 1h -run TestLargeFleet -v -sim.nodes 1000
+
+chaos: ## FAULTS random faults of three hosts, after which two never had an address at once
+	scripts/install-deps
+	SKERRY_LAB_REQUIRED=1 go test -timeout 4h -exec '$(LAB)' ./agent -run 'TestAddressChaos$$' -v -chaos.faults $(FAULTS)
 
 bench: ## the claims, measured; beside real Podman where they are about it
 	scripts/install-deps

@@ -380,7 +380,7 @@ func TestFleetAddress(t *testing.T) {
 			}
 			<-time.After(2 * time.Second)
 			held, _ := v.gaps("agent "+how, since)
-			if next == at || held > 300*time.Millisecond {
+			if next == at || held > time.Second { // some 30 ms where the machine has time
 				t.Errorf("%s has it after %v", next.Name, held)
 			}
 			v.served(since, v.moves(since)...)
