@@ -140,7 +140,7 @@ func (b *being) copied() *being {
 	for k, p := range b.keys {
 		copied, claim := *p, *p.claim
 		claim.sent, claim.acked = maps.Clone(p.sent), maps.Clone(p.acked)
-		copied.claim, copied.refused = &claim, map[fleet.NodeName]Instant{}
+		copied.claim, copied.refused = &claim, map[fleet.NodeName]refusal{}
 		m.keys[k] = &copied
 	}
 	return &c

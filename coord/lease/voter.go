@@ -64,9 +64,9 @@ func (v *voter) asked(from fleet.NodeName, m Message, ttl time.Duration, now Ins
 	answer := Message{Key: m.Key, Incarnation: m.Incarnation, Seq: m.Seq}
 	switch {
 	case g.holder != "" && g.holder != from && now < g.until:
-		answer.Kind, answer.Left = Refuse, g.until-now
+		answer.Kind, answer.To, answer.Left = Refuse, g.holder, g.until-now
 	case g.kept != "" && g.kept != from && now < g.keptUntil:
-		answer.Kind, answer.Left = Refuse, g.keptUntil-now
+		answer.Kind, answer.To, answer.Left = Refuse, g.kept, g.keptUntil-now
 	default:
 		switch {
 		case g.holder != from:
