@@ -13,7 +13,7 @@ TIME    := 30s
 SEEDS   := 2000
 SEED    := 1
 
-.PHONY: help build build-arm64 test short golden sim bench fuzz fmt fmt-check lint tidy check demo clean
+.PHONY: help build build-arm64 test short golden sim model bench fuzz fmt fmt-check lint tidy check demo clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -37,6 +37,9 @@ golden: ## rewrite the golden files with what the code says now
 sim: ## SEEDS simulated fleets with whatever may befall them, from seed SEED on, and one of a thousand nodes
 	go test ./agent -timeout 4h -run 'TestSim$$' -sim.seeds $(SEEDS) -sim.seed $(SEED)
 	go test ./agent -timeout 1h -run TestLargeFleet -v -sim.nodes 1000
+
+model: ## all that can happen to small fleets that ask who has something, further than the tests go (hours)
+	SKERRY_MODEL=deep go test ./coord/lease -timeout 12h -run 'TestNoTwoHolders$$' -v
 
 bench: ## the claims, measured; beside real Podman where they are about it
 	scripts/install-deps
