@@ -189,10 +189,14 @@ func (m *membership) close() error {
 }
 
 // roll is the fleet's, for a node that has joined: registering does not bring back one that was removed.
-type roll struct{ *etcd.Store }
+type roll struct {
+	*etcd.Store
+	found func(context.Context) // gives a fleet that is new its charter and its first node
+}
 
 // Register says what this node is. Its part of the pod network is what the roll has: the node may have forgotten it.
 func (r roll) Register(ctx context.Context, node fleet.Node) error {
+	r.found(ctx)
 	return r.Update(ctx, node.Name, func(known *fleet.Node) {
 		node.Pods = known.Pods
 		*known = node
@@ -206,7 +210,7 @@ func (m *membership) part() *agent.Fleet {
 		after = defaultReplaceAfter
 	}
 	return &agent.Fleet{
-		Roll: roll{m.store}, Lead: m.Role == pki.RoleServer, Stay: max(time.Second, after-sessionTTL), Leader: m.store.Leader, Bring: m.bring, Leases: m.leases,
+		Roll: roll{m.store, m.found}, Lead: m.Role == pki.RoleServer, Stay: max(time.Second, after-sessionTTL), Leader: m.store.Leader, Bring: m.bring, Leases: m.leases,
 	}
 }
 
