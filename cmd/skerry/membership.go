@@ -23,6 +23,8 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/skerry-dev/skerry/agent"
 	"github.com/skerry-dev/skerry/api/join"
 	"github.com/skerry-dev/skerry/coord/etcd"
@@ -214,12 +216,18 @@ func (m *membership) part() *agent.Fleet {
 	}
 }
 
+// witnessTaint keeps pods away from a node that only votes.
+const witnessTaint = "skerry.dev/witness"
+
 // node is this machine, as the fleet knows it.
 func (m *membership) node(n fleet.Node) fleet.Node {
 	if m.identity != nil { // one that joins has none yet
 		n.Certificate = m.identity.Certificate()
 	}
-	n.Fleet, n.Server, n.Voter, n.Version = m.Listen, m.Votes(), m.embeds(), version
+	n.Fleet, n.Server, n.Voter, n.Version = m.Listen, m.Role == pki.RoleServer, m.embeds(), version
+	if m.Role == pki.RoleWitness { // it runs nothing
+		n.Taints = append(slices.Clone(n.Taints), corev1.Taint{Key: witnessTaint, Effect: corev1.TaintEffectNoSchedule})
+	}
 	return n
 }
 
