@@ -249,6 +249,38 @@ func TestSilent(t *testing.T) {
 	})
 }
 
+// TestElectorateIsHeard: a node hears of newer electorates from others, but not of its first one: it may have gone by a newer one before it
+// was started anew.
+func TestElectorateIsHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLAN(t)
+		a := l.start("a")
+		l.start("b")
+		fresh := NewNode(Config{Self: "c", Conn: l.plug("c")})
+		fresh.SetPeers([]Peer{{Name: "a", Addr: addrOf("a"), Secret: []byte("of a and c")}})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = fresh.Run(ctx)
+		}()
+		<-time.After(time.Second)
+		if e := fresh.Electorate(); e.Epoch != 0 {
+			t.Errorf("it goes by %+v, which somebody told it", e)
+		}
+		fresh.Elect(fleet.Electorate{Epoch: 1, Voters: names})
+		a.Elect(fleet.Electorate{Epoch: 2, Voters: names[:2]})
+		<-time.After(time.Second)
+		for name, n := range map[string]*Node{"b": l.nodes["b"], "c": fresh} {
+			if e := n.Electorate(); e.Epoch != 2 {
+				t.Errorf("%s goes by %+v", name, e)
+			}
+		}
+		cancel()
+		<-ended
+	})
+}
+
 // TestOldWords: whoever recorded all datagrams and sends them again, at any time and from the life of processes before, is not heard.
 func TestOldWords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
