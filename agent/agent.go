@@ -186,7 +186,8 @@ func (a *Agent) heed(ctx context.Context) error {
 		if err != nil {
 			continue
 		}
-		if a.Fleet != nil && a.Fleet.Leases != nil {
+		// What is only remembered, while the store is away, may be older than what this node went by before it was started.
+		if a.Fleet != nil && a.Fleet.Leases != nil && a.Fleet.Roll.Away() == "" {
 			a.Fleet.Leases.Elect(assignment.Electorate)
 		}
 		others = a.heedOthers(ctx, others)

@@ -513,11 +513,12 @@ func (r *ring) ping() *pings {
 			if errors.Is(err, net.ErrClosed) {
 				return
 			}
-			if err != nil || n < 12 || b[0] != 0 {
+			head := 4 * int(b[0]&0xf) // of IP
+			if err != nil || n < head+12 || b[head] != 0 {
 				continue
 			}
 			p.mu.Lock()
-			if number := binary.BigEndian.Uint32(b[8:]); int(number) < len(p.came) {
+			if number := binary.BigEndian.Uint32(b[head+8:]); int(number) < len(p.came) {
 				p.came[number] = true
 			}
 			p.mu.Unlock()
@@ -604,7 +605,11 @@ func (r *ring) gaps(b *testing.B, times int, p *pings, do, undo func(h *hosts.Ho
 		do(at)
 		r.holder(since, at)
 		<-time.After(300 * time.Millisecond)
-		all = append(all, p.gap(since).Round(time.Millisecond))
+		gap := p.gap(since)
+		if gap == 0 {
+			b.Error("the client was never answered again")
+		}
+		all = append(all, gap.Round(100*time.Microsecond))
 		undo(at)
 	}
 	if overlaps := r.overlaps(); len(overlaps) > 0 {

@@ -23,6 +23,8 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/skerry-dev/skerry/agent"
 	"github.com/skerry-dev/skerry/api/join"
 	"github.com/skerry-dev/skerry/coord/etcd"
@@ -191,10 +193,14 @@ func (m *membership) close() error {
 }
 
 // roll is the fleet's, for a node that has joined: registering does not bring back one that was removed.
-type roll struct{ *etcd.Store }
+type roll struct {
+	*etcd.Store
+	found func(context.Context) // gives a fleet that is new its charter and its first node
+}
 
 // Register says what this node is. Its part of the pod network is what the roll has: the node may have forgotten it.
 func (r roll) Register(ctx context.Context, node fleet.Node) error {
+	r.found(ctx)
 	return r.Update(ctx, node.Name, func(known *fleet.Node) {
 		node.Pods = known.Pods
 		*known = node
@@ -208,16 +214,22 @@ func (m *membership) part() *agent.Fleet {
 		after = defaultReplaceAfter
 	}
 	return &agent.Fleet{
-		Roll: roll{m.store}, Lead: m.Role == pki.RoleServer, Stay: max(time.Second, after-sessionTTL), Leader: m.store.Leader, Bring: m.bring, Leases: m.leases,
+		Roll: roll{m.store, m.found}, Lead: m.Role == pki.RoleServer, Stay: max(time.Second, after-sessionTTL), Leader: m.store.Leader, Bring: m.bring, Leases: m.leases,
 	}
 }
+
+// witnessTaint keeps pods away from a node that only votes.
+const witnessTaint = "skerry.dev/witness"
 
 // node is this machine, as the fleet knows it.
 func (m *membership) node(n fleet.Node) fleet.Node {
 	if m.identity != nil { // one that joins has none yet
 		n.Certificate = m.identity.Certificate()
 	}
-	n.Fleet, n.Server, n.Voter, n.Version = m.Listen, m.Votes(), m.embeds(), version
+	n.Fleet, n.Server, n.Voter, n.Version = m.Listen, m.Role == pki.RoleServer, m.embeds(), version
+	if m.Role == pki.RoleWitness { // it runs nothing
+		n.Taints = append(slices.Clone(n.Taints), corev1.Taint{Key: witnessTaint, Effect: corev1.TaintEffectNoSchedule})
+	}
 	return n
 }
 

@@ -126,7 +126,7 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 		if cfg.Network, err = c.network(ctx, p.machine, pods, member == nil, w.log); err != nil {
 			return err
 		}
-		if member != nil && cfg.Network.Settings.Without == "" && cfg.Network.Rules != nil {
+		if member != nil && member.Role != pki.RoleWitness && cfg.Network.Settings.Without == "" && cfg.Network.Rules != nil {
 			p.holder = holdAddresses(cfg.Network, w.log)
 		}
 	}

@@ -165,7 +165,8 @@ func (n *Node) take(raw []byte) {
 	now := n.cfg.Now()
 	if taken {
 		n.lives(p, now)
-		if n.machine.Elect(d.electorate, now) {
+		// A process that has just started may have gone by a newer one than this peer does: it has to hear it where that is known.
+		if n.machine.Electorate().Epoch > 0 && n.machine.Elect(d.electorate, now) {
 			n.cfg.Log.Info("another electorate for addresses", "epoch", d.electorate.Epoch, "voters", d.electorate.Voters, "from", name)
 		}
 		for _, m := range d.messages {
@@ -328,7 +329,9 @@ func (n *Node) SetPeers(peers []Peer) {
 	n.wake()
 }
 
-// Elect has the node go by an electorate, if that is newer than the one it goes by.
+// Elect has the node go by an electorate, if that is newer than the one it goes by. The first one must not be older than what an earlier
+// process of this node went by: it has to come from where they are decided, and not from memory. From then on the node hears newer ones
+// from others, too.
 func (n *Node) Elect(e fleet.Electorate) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
