@@ -93,24 +93,24 @@ func (m member) run() error {
 
 	at := slices.Index(e.Voters, fleet.NodeName(m.Name))
 	candidacies := []fleet.Candidacy{{Addr: m.Addr, Rank: at, Heir: e.Voters[(at+1)%len(e.Voters)]}}
-	a := &Agent{Config: Config{
-		Node: fleet.Node{Name: fleet.NodeName(m.Name)}, Log: log, Fleet: &Fleet{Leases: node}, Network: &Network{Addresses: machine},
-	}, nodeBell: newBell()}
-	h, leaving := a.newHolder(), false
+	bell := newBell()
+	h, leaving := NewHolder(node, log), false
+	h.Use(machine, nil)
+	h.tellTo(bell.ring)
 	signals := make(chan os.Signal, 10)
 	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2)
 	for {
 		if leaving {
-			h.want(context.Background(), nil)
+			h.want(nil)
 		} else {
-			h.want(context.Background(), candidacies)
+			h.want(candidacies)
 		}
 		select {
 		case err := <-failed:
 			return err
 		case s := <-signals:
 			leaving = s == syscall.SIGUSR1
-		case <-a.nodeBell:
+		case <-bell:
 		case <-changed:
 		}
 	}

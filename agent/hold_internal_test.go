@@ -35,7 +35,7 @@ type street struct {
 
 // process is an agent's part in addresses.
 type process struct {
-	*holder
+	*Holder
 	leases *lease.Node
 	cancel context.CancelFunc
 	ended  sync.WaitGroup
@@ -114,11 +114,11 @@ func (s *street) start(name fleet.NodeName, fault ...func(netip.Addr) error) *pr
 	}
 	p.leases.SetPeers(peers)
 	p.leases.Elect(fleet.Electorate{Epoch: 1, Voters: s.names[:3]})
-	a := &Agent{Config: Config{Node: fleet.Node{Name: name}, Fleet: &Fleet{Leases: p.leases}, Network: &Network{Addresses: k}, Log: slog.New(slog.DiscardHandler)}, nodeBell: newBell()}
-	p.holder = a.newHolder()
+	p.Holder = NewHolder(p.leases, slog.New(slog.DiscardHandler))
+	p.Use(k, nil)
 	p.ended.Go(func() { _ = p.leases.Run(ctx) })
 	s.agent[name] = p
-	p.want(ctx, s.wants)
+	p.want(s.wants)
 	return p
 }
 
@@ -135,7 +135,7 @@ func (s *street) kill(name fleet.NodeName) {
 	}
 	s.mu.Unlock()
 	p.cancel()
-	p.end()
+	p.End()
 	p.ended.Wait()
 	s.mu.Lock()
 	for a, until := range was { // the kernel lets it through until then
@@ -165,7 +165,7 @@ func (s *street) has(a netip.Addr) (list []fleet.NodeName) {
 
 func (s *street) end() {
 	for _, p := range s.agent {
-		p.end()
+		p.End()
 		p.cancel()
 		p.ended.Wait()
 	}
@@ -202,13 +202,13 @@ func TestHolder(t *testing.T) {
 		if first == "a" {
 			heir = "b"
 		}
-		s.agent[first].want(t.Context(), []fleet.Candidacy{{Addr: address, Heir: heir}})
-		s.agent[first].want(t.Context(), nil)
+		s.agent[first].want([]fleet.Candidacy{{Addr: address, Heir: heir}})
+		s.agent[first].want(nil)
 		<-time.After(20 * time.Millisecond)
 		if got := s.has(address); !slices.Equal(got, []fleet.NodeName{heir}) {
 			t.Errorf("20 ms after it was let go %v have it, want %s", got, heir)
 		}
-		s.agent[first].want(t.Context(), s.wants) // it does not take it back
+		s.agent[first].want(s.wants) // it does not take it back
 		<-time.After(10 * time.Second)
 		if got := s.has(address); !slices.Equal(got, []fleet.NodeName{heir}) {
 			t.Errorf("%v have it, want %s still", got, heir)
@@ -261,7 +261,7 @@ func TestSimHolders(t *testing.T) {
 					}
 				default:
 					if p := s.agent[name]; p != nil {
-						p.want(t.Context(), s.wants[:r.IntN(4)])
+						p.want(s.wants[:r.IntN(4)])
 					}
 				}
 				<-time.After(time.Duration(r.IntN(600)) * time.Millisecond)
@@ -273,7 +273,7 @@ func TestSimHolders(t *testing.T) {
 				if s.agent[name] == nil {
 					s.start(name)
 				}
-				s.agent[name].want(t.Context(), s.wants)
+				s.agent[name].want(s.wants)
 			}
 			s.someone(3 * time.Second)
 			if t.Failed() {

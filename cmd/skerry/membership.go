@@ -32,6 +32,7 @@ import (
 	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/hostnet"
+	"github.com/skerry-dev/skerry/runtime/vip"
 	"github.com/skerry-dev/skerry/sources/git"
 )
 
@@ -60,7 +61,12 @@ type membership struct {
 	peers  *join.Client
 	log    *slog.Logger
 
-	met []lease.Peer // as the leases know them; of the loop that follows the store
+	holder  *agent.Holder
+	machine *vip.Holder       // nil before it is opened, and where the machine cannot
+	links   chan struct{}     // rings when the machine's links changed
+	hush    func()            // ends talk; nil before it began
+	secrets map[string][]byte // with other nodes, by name and certificate; of the same loop
+	met     []lease.Peer      // as the leases know them; of the loop that follows the store
 
 	mu      sync.Mutex // guards clones, and Servers and Endpoints of Membership
 	clones  map[fleet.SourceName]*git.Source
@@ -120,6 +126,7 @@ func (c config) openMembership(ctx context.Context, log *slog.Logger) (*membersh
 	if m.leases, err = m.openLeases(ctx); err != nil {
 		return nil, errors.Join(err, m.store.Close(), m.stopMember())
 	}
+	m.holder, m.links = agent.NewHolder(m.leases, log), make(chan struct{}, 1)
 	m.peers = join.NewClient(identity)
 	return m, nil
 }
@@ -189,7 +196,15 @@ func (m *membership) stopMember() error {
 // close ends the node's session, and its copy of the fleet's memory.
 func (m *membership) close() error {
 	m.peers.Close()
-	return errors.Join(m.store.Close(), m.stopMember())
+	m.holder.End() // others have them a moment later
+	var err error
+	if m.machine != nil {
+		err = m.machine.Close()
+	}
+	if m.hush != nil {
+		m.hush()
+	}
+	return errors.Join(err, m.store.Close(), m.stopMember())
 }
 
 // roll is the fleet's, for a node that has joined: registering does not bring back one that was removed.
@@ -214,7 +229,7 @@ func (m *membership) part() *agent.Fleet {
 		after = defaultReplaceAfter
 	}
 	return &agent.Fleet{
-		Roll: roll{m.store, m.found}, Lead: m.Role == pki.RoleServer, Stay: max(time.Second, after-sessionTTL), Leader: m.store.Leader, Bring: m.bring, Leases: m.leases,
+		Roll: roll{m.store, m.found}, Lead: m.Role == pki.RoleServer, Stay: max(time.Second, after-sessionTTL), Leader: m.store.Leader, Bring: m.bring, Leases: m.leases, Holder: m.holder,
 	}
 }
 
@@ -389,11 +404,7 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 		}
 	})
 	loops.Go(func() { m.follow(ctx, changed) })
-	loops.Go(func() {
-		if err := m.leases.Run(ctx); err != nil {
-			cancel(err)
-		}
-	})
+	m.talk(ctx)
 	if m.member != nil {
 		loops.Go(func() { _ = m.member.PromoteLearners(ctx) }) // it ends with ctx alone
 		loops.Go(func() { _ = m.member.StandAside(ctx, func() bool { return m.store.Leader() == m.identity.Name() }) })

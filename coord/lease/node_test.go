@@ -18,6 +18,7 @@ import (
 type lan struct {
 	*leasetest.LAN
 	t       *testing.T
+	mu      sync.Mutex // guards what follows
 	nodes   map[fleet.NodeName]*Node
 	crashed map[fleet.NodeName]context.CancelFunc
 }
@@ -58,10 +59,13 @@ func (l *lan) start(name fleet.NodeName) *Node {
 }
 
 func (l *lan) Campaign(ctx context.Context, node fleet.NodeName) (coord.Lease, error) {
+	l.mu.Lock()
 	for _, name := range names {
 		l.start(name) //nolint:contextcheck // a process outlives who campaigns
 	}
-	lease, err := l.nodes[node].Campaign(ctx, key, 0)
+	n := l.nodes[node]
+	l.mu.Unlock()
+	lease, err := n.Campaign(ctx, key, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +75,9 @@ func (l *lan) Campaign(ctx context.Context, node fleet.NodeName) (coord.Lease, e
 func (l *lan) Crash(node fleet.NodeName) {
 	l.Cut(node)
 	l.crashed[node]()
+	l.mu.Lock()
 	delete(l.nodes, node)
+	l.mu.Unlock()
 	l.Heal(node)
 }
 
@@ -170,7 +176,7 @@ func TestSilent(t *testing.T) {
 		l.Cut("b")
 		began := time.Now()
 		<-rang
-		if got := n.Silent(); len(got) != 1 || got[0] != "b" || time.Since(began) > silence+beats {
+		if got := n.Silent(); len(got) != 1 || got["b"] == 0 || time.Since(began) > silence+beats {
 			t.Errorf("silent: %v after %s", got, time.Since(began))
 		}
 		l.Heal("b")
@@ -242,7 +248,7 @@ func TestOldWords(t *testing.T) {
 		recorded := append([][]byte(nil), tape...)
 		mu.Unlock()
 		for _, raw := range recorded {
-			a.take(raw)
+			a.take(raw, nil)
 		}
 		if got := a.Silent(); len(got) != 1 {
 			t.Error("the dead were heard")

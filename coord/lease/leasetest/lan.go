@@ -37,7 +37,7 @@ func AddrOf(name fleet.NodeName) netip.AddrPort {
 func (l *LAN) Plug(name fleet.NodeName) net.PacketConn {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	p := &plug{lan: l, name: name, addr: AddrOf(name), in: make(chan []byte, 256), closed: make(chan struct{})}
+	p := &plug{lan: l, name: name, addr: AddrOf(name), in: make(chan letter, 256), closed: make(chan struct{})}
 	l.plugs[p.addr] = p
 	return p
 }
@@ -56,19 +56,24 @@ func (l *LAN) Spy(f func(from, to fleet.NodeName, raw []byte)) {
 	l.spy = f
 }
 
+type letter struct {
+	raw  []byte
+	from netip.AddrPort
+}
+
 type plug struct {
 	lan    *LAN
 	name   fleet.NodeName
 	addr   netip.AddrPort
-	in     chan []byte
+	in     chan letter
 	closed chan struct{}
 	once   sync.Once
 }
 
 func (p *plug) ReadFrom(b []byte) (int, net.Addr, error) {
 	select {
-	case raw := <-p.in:
-		return copy(b, raw), nil, nil
+	case l := <-p.in:
+		return copy(b, l.raw), net.UDPAddrFromAddrPort(l.from), nil
 	case <-p.closed:
 		return 0, nil, net.ErrClosed
 	}
@@ -96,7 +101,7 @@ func (p *plug) WriteTo(b []byte, to net.Addr) (int, error) {
 		l.spy(p.name, other.name, raw)
 	}
 	select {
-	case other.in <- raw:
+	case other.in <- letter{raw, p.addr}:
 	default:
 	}
 	return len(b), nil
