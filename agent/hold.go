@@ -211,7 +211,7 @@ func (h *Holder) fails(a netip.Addr, why string) {
 
 // tell adds to a report what the node has, and why it cannot have what it may.
 func (h *Holder) tell(report *fleet.NodeReport) {
-	report.Electorate = h.leases.Electorate()
+	report.Electorate, report.Process = h.leases.Electorate(), h.leases.Process()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for a := range h.held {

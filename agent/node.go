@@ -215,7 +215,7 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	if !turned {
 		chains = reconcile.InRotation(in, chains)
 	}
-	w.hold(&plan, turned)
+	w.hold(&plan, turned) //nolint:contextcheck // what is held outlives this agent
 	if err != nil {
 		plan.WakeAt = fleet.Earliest(plan.WakeAt, time.Now().Add(serveAgain))
 		w.Log.Error("the network of Services cannot be made as wanted", "err", err)

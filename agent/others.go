@@ -34,7 +34,10 @@ func (a *Agent) others(ctx context.Context) (reports []fleet.NodeReport, silent 
 	for i := range reports {
 		name := reports[i].Node
 		since, is := quiet[name]
+		now := a.Fleet.Leases.ProcessOf(name)
 		switch {
+		case !is && now != 0 && reports[i].Process != 0 && reports[i].Process != now:
+			silent[name] = true // it was started anew, perhaps with its machine, and has not said yet what runs there
 		case !is:
 		case since > deaf && !away:
 			notes = append(notes, fleet.Note{

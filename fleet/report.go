@@ -69,6 +69,8 @@ type NodeReport struct {
 	Pending int
 	// Revisions are the commits that the node has read of each source.
 	Revisions map[SourceName]Revision `json:",omitempty"`
+	// Process is the process that says so, as other nodes know it by its datagrams; 0 where there are none.
+	Process uint64 `json:",omitempty"`
 	// Electorate is whom the node goes by for who has an address; the zero one where none is known. Holding are the addresses that it has
 	// by that, in order.
 	Electorate Electorate   `json:",omitzero"`

@@ -15,6 +15,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	etcderrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
 	"go.uber.org/zap"
 )
 
@@ -205,6 +206,9 @@ func (m *Member) remove(ctx context.Context, id uint64) error {
 		_, err := m.local.MemberRemove(once, id)
 		dropped := once.Err() != nil
 		cancel()
+		if errors.Is(err, etcderrors.ErrStopped) && id == uint64(m.server.Server.MemberID()) {
+			return nil // it was its own end
+		}
 		if err == nil || !dropped && !errors.Is(err, rpctypes.ErrUnhealthy) {
 			return err
 		}

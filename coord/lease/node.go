@@ -167,10 +167,14 @@ func (n *Node) take(raw []byte, from net.Addr) {
 	if p == nil {
 		return
 	}
+	before := p.theirs
 	d, taken, greet := p.open(raw)
 	now := n.cfg.Now()
 	if taken {
 		n.lives(p, now)
+		if before != p.theirs {
+			n.ring()
+		}
 		if udp, is := from.(*net.UDPAddr); is {
 			p.at = netip.AddrPortFrom(udp.AddrPort().Addr().Unmap(), udp.AddrPort().Port())
 		}
@@ -372,7 +376,20 @@ func (n *Node) Silent() map[fleet.NodeName]time.Duration {
 	return silent
 }
 
-// Tell has ring called whenever Silent changes, instead of what was to be called before. It must not block, nor call the node.
+// Process is this process, as others know it by what it says.
+func (n *Node) Process() uint64 { return n.own }
+
+// ProcessOf is the process of a node that was heard last; 0 where none was.
+func (n *Node) ProcessOf(name fleet.NodeName) uint64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if p := n.peers[name]; p != nil {
+		return p.theirs
+	}
+	return 0
+}
+
+// Tell has ring called whenever Silent or ProcessOf changes, instead of what was to be called before. It must not block, nor call the node.
 func (n *Node) Tell(ring func()) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
