@@ -12,8 +12,9 @@ LINT    := .cache/bin/golangci-lint-v2.15.0
 TIME    := 30s
 SEEDS   := 2000
 SEED    := 1
+FAULTS  := 1000
 
-.PHONY: help build build-arm64 test short golden sim bench fuzz fmt fmt-check lint tidy check demo clean
+.PHONY: help build build-arm64 test short golden sim chaos model bench fuzz fmt fmt-check lint tidy check demo clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,6 +39,13 @@ sim: ## SEEDS simulated fleets with whatever may befall them, from seed SEED on,
 	scripts/repeatable ./agent .cache/sim.test
 	cd agent && ../.cache/sim.test -test.timeout 4h -test.run 'TestSim$$' -sim.seeds $(SEEDS) -sim.seed $(SEED)
 	go test ./agent -timeout 1h -run TestLargeFleet -v -sim.nodes 1000
+
+chaos: ## FAULTS random faults of three hosts, after which two never had an address at once
+	scripts/install-deps
+	SKERRY_LAB_REQUIRED=1 go test -timeout 4h -exec '$(LAB)' ./agent -run 'TestAddressChaos$$' -v -chaos.faults $(FAULTS)
+
+model: ## all that can happen to small fleets that ask who has something, further than the tests go (hours)
+	SKERRY_MODEL=deep go test ./coord/lease -timeout 12h -run 'TestNoTwoHolders$$' -v
 
 bench: ## the claims, measured; beside real Podman where they are about it
 	scripts/install-deps

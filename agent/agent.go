@@ -165,7 +165,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	return nil
 }
 
-// heed passes on what the store tells. What other nodes report is for whoever leads alone: with many nodes there is always something.
+// heed passes on what the store tells. What other nodes report is for whoever leads, but for what Services make of it: with many nodes there is
+// always something.
 func (a *Agent) heed(ctx context.Context) error {
 	var epoch uint64
 	var nodes []fleet.Node
@@ -185,11 +186,13 @@ func (a *Agent) heed(ctx context.Context) error {
 			nodes = now
 			a.nodeBell.ring()
 		}
+		answers := a.Fleet != nil && a.Fleet.Leases != nil && a.Fleet.Roll.Away() == "" // before the look: what is read then is not from memory
 		assignment, err := a.Store.Load(ctx)
 		if err != nil {
 			continue
 		}
-		if a.Fleet != nil && a.Fleet.Leases != nil {
+		// What is only remembered, while the store is away, may be older than what this node went by before it was started.
+		if answers {
 			a.Fleet.Leases.Elect(assignment.Electorate)
 		}
 		others = a.heedOthers(ctx, others)

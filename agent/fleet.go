@@ -28,6 +28,8 @@ type Fleet struct {
 	Stay time.Duration
 	// Leases is what nodes hear of one another many times a second, and who has an address by that. nil: nothing, and nobody has one.
 	Leases *lease.Node
+	// Holder has the addresses that this node may have; nil: it has none.
+	Holder *Holder
 	// Leader is who leads, as far as is known here; empty while nobody does.
 	Leader func() fleet.NodeName
 	// Bring fetches a commit of a source from other nodes' clones into this node's. Its error is one line for people. nil: there is no

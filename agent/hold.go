@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
@@ -16,16 +17,24 @@ import (
 // holdAgain is when a node campaigns again for an address that its machine could not have.
 const holdAgain = 5 * time.Second
 
-// holder campaigns for the addresses that this node may have, and has the machine have those that it wins, for as long as they are its own.
-type holder struct {
-	*Agent
-	loops sync.WaitGroup
+// Holder campaigns for the addresses that this node may have, and has the machine have those that it wins, for as long as they are its own. It
+// outlives agents: one that begins anew in the same process lets go of nothing. Safe for concurrent use.
+type Holder struct {
+	leases  *lease.Node
+	log     *slog.Logger
+	metrics *Metrics
+	ctx     context.Context //nolint:containedctx // what campaigns live in
+	stop    context.CancelFunc
+	loops   sync.WaitGroup
 
 	mu        sync.Mutex
+	machine   Addresses // nil: it has none
+	ring      func()    // called when something of what tell says changed
 	campaigns map[netip.Addr]*campaign
 	ending    map[netip.Addr]*campaign // the last one that was ended, by address: the next waits for it
 	held      map[netip.Addr]bool
-	faults    map[netip.Addr]string
+	unfit     map[netip.Addr]string // why the machine could not have one
+	faults    map[netip.Addr]string // why it could not when it was tried
 }
 
 // campaign is one address that the node may have.
@@ -35,25 +44,51 @@ type campaign struct {
 	done chan struct{}
 }
 
-func (a *Agent) newHolder() *holder {
-	return &holder{Agent: a, campaigns: map[netip.Addr]*campaign{}, ending: map[netip.Addr]*campaign{}, held: map[netip.Addr]bool{}, faults: map[netip.Addr]string{}}
+// NewHolder holds nothing yet.
+func NewHolder(leases *lease.Node, log *slog.Logger) *Holder {
+	h := &Holder{
+		leases: leases, log: log, ring: func() {}, campaigns: map[netip.Addr]*campaign{}, ending: map[netip.Addr]*campaign{},
+		held: map[netip.Addr]bool{}, unfit: map[netip.Addr]string{}, faults: map[netip.Addr]string{},
+	}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	return h
+}
+
+// Use has the holder use a machine's addresses. It is called once; before, nothing is campaigned for. Metrics may be nil.
+func (h *Holder) Use(machine Addresses, metrics *Metrics) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.machine, h.metrics = machine, metrics
+}
+
+// tellTo has ring called when something changed that should be reported, and nobody else any more. It must not block.
+func (h *Holder) tellTo(ring func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ring = ring
 }
 
 // want has the node campaign for these addresses and for no others. It does not wait: an address that it has and is not to have any more goes to
 // another node as soon as the machine has let go of it.
-func (h *holder) want(ctx context.Context, list []fleet.Candidacy) {
-	if h.Fleet == nil || h.Fleet.Leases == nil || h.Network == nil || h.Network.Addresses == nil {
+func (h *Holder) want(list []fleet.Candidacy) {
+	h.mu.Lock()
+	machine := h.machine
+	h.mu.Unlock()
+	if machine == nil {
 		return
+	}
+	unfit := map[netip.Addr]string{}
+	for _, c := range list {
+		if why := machine.Eligible(c.Addr); why != "" { // it asks the kernel
+			unfit[c.Addr] = why
+		}
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.unfit = unfit
 	wanted := map[netip.Addr]bool{}
-	for a := range h.faults {
-		delete(h.faults, a)
-	}
 	for _, c := range list {
-		if why := h.Network.Addresses.Eligible(c.Addr); why != "" {
-			h.faults[c.Addr] = why
+		if unfit[c.Addr] != "" {
 			continue
 		}
 		wanted[c.Addr] = true
@@ -62,7 +97,7 @@ func (h *holder) want(ctx context.Context, list []fleet.Candidacy) {
 			continue
 		}
 		before := h.ending[c.Addr]
-		own, stop := context.WithCancel(ctx)
+		own, stop := context.WithCancel(h.ctx)
 		now := &campaign{Candidacy: c, stop: stop, done: make(chan struct{})}
 		h.campaigns[c.Addr] = now
 		h.loops.Go(func() {
@@ -71,30 +106,31 @@ func (h *holder) want(ctx context.Context, list []fleet.Candidacy) {
 			if before != nil {
 				<-before.done
 			}
-			h.run(own, now)
+			h.run(own, machine, now)
 		})
 	}
 	for a, c := range h.campaigns {
 		if !wanted[a] {
 			c.stop()
 			delete(h.campaigns, a)
+			delete(h.faults, a)
 			h.ending[a] = c
 		}
 	}
 }
 
 // run campaigns again and again until ctx ends.
-func (h *holder) run(ctx context.Context, c *campaign) {
+func (h *Holder) run(ctx context.Context, machine Addresses, c *campaign) {
 	for ctx.Err() == nil {
-		own, err := h.Fleet.Leases.Campaign(ctx, c.Addr.String(), c.Rank)
+		own, err := h.leases.Campaign(ctx, c.Addr.String(), c.Rank)
 		if err == nil {
-			err = h.keep(ctx, c, own)
+			err = h.keep(ctx, machine, c, own)
 		}
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		h.Log.Error("an address that this node may have cannot be had", "address", c.Addr, "err", err)
-		h.note(c.Addr, err.Error())
+		h.log.Error("an address that this node may have cannot be had", "address", c.Addr, "err", err)
+		h.fails(c.Addr, err.Error())
 		select {
 		case <-ctx.Done():
 		case <-time.After(holdAgain):
@@ -102,19 +138,22 @@ func (h *holder) run(ctx context.Context, c *campaign) {
 	}
 }
 
-// keep has the machine have an address until the lease or ctx ends. The address has gone from the machine when it returns.
-func (h *holder) keep(ctx context.Context, c *campaign, own *lease.Lease) error {
-	err := h.Network.Addresses.Hold(c.Addr, own.Until()) // first of all: others are told of it there
+// keep has the machine have an address until the lease or ctx ends. The address has gone from the machine when it returns. An error is the
+// machine's: that the lease ended is none.
+func (h *Holder) keep(ctx context.Context, machine Addresses, c *campaign, own *lease.Lease) error {
+	err := machine.Hold(c.Addr, own.Until()) // first of all: others are told of it there
 	if err == nil {
-		h.has(c.Addr, true)
-		h.Log.Info("VIPAcquired", "address", c.Addr, "until", own.Until())
+		h.fails(c.Addr, "")
+		if h.has(c.Addr, true) {
+			h.log.Info("VIPAcquired", "address", c.Addr)
+		}
 	}
 	why := "it could not be had"
 	for err == nil {
 		select {
 		case <-own.Renewed():
-			err = h.Network.Addresses.Hold(c.Addr, own.Until())
-			h.Metrics.renewed(c.Addr, own.Age())
+			err = machine.Hold(c.Addr, own.Until())
+			h.metrics.renewed(c.Addr, own.Age())
 			continue
 		case <-own.Context().Done():
 			why = "its lease ended: no majority of the fleet's voters answered in time"
@@ -123,22 +162,25 @@ func (h *holder) keep(ctx context.Context, c *campaign, own *lease.Lease) error 
 		}
 		break
 	}
-	errDrop := h.Network.Addresses.Drop(c.Addr) // shut, whatever it returns
+	if err != nil && own.Over() { // this process was not run for so long that it was over
+		err, why = nil, "its lease ended while this process stood still"
+	}
+	errDrop := machine.Drop(c.Addr) // shut, whatever it returns
 	own.Yield(h.heir(c))
 	if h.has(c.Addr, false) {
-		h.Log.Info("VIPLost", "address", c.Addr, "why", why)
+		h.log.Info("VIPLost", "address", c.Addr, "why", why)
 	}
 	return errors.Join(err, errDrop)
 }
 
-func (h *holder) heir(c *campaign) fleet.NodeName {
+func (h *Holder) heir(c *campaign) fleet.NodeName {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return c.Heir
 }
 
 // has notes whether the machine has an address, and reports whether that is new.
-func (h *holder) has(a netip.Addr, is bool) bool {
+func (h *Holder) has(a netip.Addr, is bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.held[a] == is {
@@ -148,44 +190,58 @@ func (h *holder) has(a netip.Addr, is bool) bool {
 	if !is {
 		delete(h.held, a)
 	}
-	h.Metrics.holds(a, is)
-	h.nodeBell.ring()
+	h.metrics.holds(a, is)
+	h.ring()
 	return true
 }
 
-func (h *holder) note(a netip.Addr, why string) {
+// fails notes why the machine could not have an address; empty: it can.
+func (h *Holder) fails(a netip.Addr, why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if h.faults[a] == why {
+		return
+	}
 	h.faults[a] = why
+	if why == "" {
+		delete(h.faults, a)
+	}
+	h.ring()
 }
 
 // tell adds to a report what the node has, and why it cannot have what it may.
-func (h *holder) tell(report *fleet.NodeReport) {
-	if h.Fleet == nil || h.Fleet.Leases == nil {
-		return
-	}
-	report.Electorate = h.Fleet.Leases.Electorate()
+func (h *Holder) tell(report *fleet.NodeReport) {
+	report.Electorate = h.leases.Electorate()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for a := range h.held {
 		report.Holding = append(report.Holding, a)
 	}
 	slices.SortFunc(report.Holding, netip.Addr.Compare)
-	for a, why := range h.faults {
-		report.Notes = append(report.Notes, fleet.Note{
-			About: fleet.ObjectID{Kind: fleet.KindNode, Name: string(h.Node.Name)}, Text: fmt.Sprintf("it cannot have address %s: %s", a, why),
-		})
+	for _, list := range []map[netip.Addr]string{h.unfit, h.faults} {
+		for a, why := range list {
+			report.Notes = append(report.Notes, fleet.Note{
+				About: fleet.ObjectID{Kind: fleet.KindNode, Name: string(report.Node)}, Text: fmt.Sprintf("it cannot have address %s: %s", a, why),
+			})
+		}
 	}
 	slices.SortFunc(report.Notes, fleet.Note.Compare)
 }
 
-// end lets go of all addresses, and waits until the machine has.
-func (h *holder) end() {
-	h.mu.Lock()
-	for _, c := range h.campaigns {
-		c.stop()
-	}
-	clear(h.campaigns)
-	h.mu.Unlock()
+// End lets go of all addresses, for others to have, and waits until the machine has. It is the last call.
+func (h *Holder) End() {
+	h.stop()
 	h.loops.Wait()
+}
+
+// withoutSilent are reports without the addresses of nodes that are not heard any more: the store says for some seconds what they said last, and by
+// then others have them.
+func withoutSilent(reports []fleet.NodeReport, silent map[fleet.NodeName]time.Duration) []fleet.NodeReport {
+	reports = slices.Clone(reports)
+	for i := range reports {
+		if _, is := silent[reports[i].Node]; is {
+			reports[i].Holding = nil
+		}
+	}
+	return reports
 }

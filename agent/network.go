@@ -33,9 +33,7 @@ type Network struct {
 	// Watch calls ring when somebody else may have changed rules or links, until ctx ends. nil: nothing tells.
 	Watch func(ctx context.Context, ring func()) error
 	Names Names
-	// Addresses are those that one node of the fleet has at a time; nil on a node alone, and where the machine cannot.
-	Addresses Addresses
-	Links     <-chan struct{} // rings when Eligible may say something else; nil: never
+	Links <-chan struct{} // rings when the machine may have other addresses of the fleet than before; nil: never
 	// DNSAt is where Names listens: with Packets and Listener, which the agent closes.
 	DNSAt    netip.AddrPort
 	Packets  net.PacketConn

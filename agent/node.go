@@ -46,7 +46,9 @@ type worker struct {
 	runner   *apply.Runner
 	probers  *probers
 	pasts    *pasts
-	holder   *holder
+	holder   *Holder              // nil where there are no addresses to be had
+	turned   time.Time            // when the rules were last as planned
+	unheard  []fleet.Note         // of nodes whose datagrams do not arrive
 	draining map[string]time.Time // this node's pods that are to go, by UID: since when it knows
 	meter    meter
 	zone     fleet.Zone // that DNS answers
@@ -88,8 +90,12 @@ func (a *Agent) node(ctx context.Context) error {
 		Outcomes: w.outcomes, Makers: make(chan struct{}, makers),
 	}
 	w.pasts = newPasts(a.DataDir)
-	w.holder = a.newHolder()
-	defer w.holder.end()
+	if a.Fleet != nil {
+		w.holder = a.Fleet.Holder
+	}
+	if w.holder != nil {
+		w.holder.tellTo(a.nodeBell.ring)
+	}
 	w.meter = meter{host: a.Host}
 	w.probers = newProbers(a.Prober, a.DataDir, a.nodeBell.ring, a.Log)
 	defer w.probers.wait()
@@ -208,10 +214,8 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 	turned, err := w.serve(ctx, plan)
 	if !turned {
 		chains = reconcile.InRotation(in, chains)
-	} else {
-		w.holder.want(ctx, plan.Candidacies)
 	}
-	w.holder.tell(&plan.Report)
+	w.hold(&plan, turned)
 	if err != nil {
 		plan.WakeAt = fleet.Earliest(plan.WakeAt, time.Now().Add(serveAgain))
 		w.Log.Error("the network of Services cannot be made as wanted", "err", err)
@@ -263,7 +267,8 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 			hooks[uid] = b.hooks
 		}
 	}
-	others, err := w.others(ctx)
+	others, silent, notes, err := w.others(ctx)
+	w.unheard = notes
 	if err != nil {
 		return reconcile.NodeInput{}, err
 	}
@@ -277,11 +282,29 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 	}
 	w.drains(assignment.Slots)
 	return reconcile.NodeInput{
-		Fleet: w.Fleet != nil, Others: others, Draining: w.draining, Leaving: leaving,
+		Fleet: w.Fleet != nil, Others: others, Silent: silent, Draining: w.draining, Leaving: leaving,
 		Node: w.Node, Nodes: nodes, Assignment: assignment, Since: since, Templates: w.templatesFor(assignment, desired), Desired: desired,
 		Host: w.seen, Health: w.probers.snapshot(), Usage: w.meter.used, Network: w.Network.settings(), DNS: w.Network.at(), Past: w.pasts.all, Busy: busy, Hooks: hooks,
 		Attempts: w.attempts, Now: time.Now(),
 	}, nil
+}
+
+// rulesLost is after how long without the rules that are planned a node leaves addresses to others.
+const rulesLost = 5 * time.Second
+
+// hold campaigns for the addresses that are planned. A node whose rules cannot be made leaves them to others.
+func (w *worker) hold(plan *reconcile.NodePlan, turned bool) {
+	plan.Report.Notes = append(plan.Report.Notes, w.unheard...)
+	if w.holder == nil {
+		return
+	}
+	if turned {
+		w.turned = time.Now()
+		w.holder.want(plan.Candidacies)
+	} else if time.Since(w.turned) > rulesLost {
+		w.holder.want(nil)
+	}
+	w.holder.tell(&plan.Report)
 }
 
 // drains notes since when this node knows of its pods that they are to go: the clock of whoever decided it may be another.

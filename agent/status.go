@@ -21,6 +21,9 @@ func (a *Agent) Status(ctx context.Context) (api.Status, error) {
 	if err != nil {
 		return api.Status{}, err
 	}
+	if a.Fleet != nil && a.Fleet.Leases != nil {
+		in.Reports = withoutSilent(in.Reports, a.Fleet.Leases.Silent())
+	}
 	view := reconcile.NewView(in, nil)
 	s := api.Status{
 		Node: a.Config.Node.Name, Version: a.Version, Podman: *a.podman.Load(), Epoch: in.Previous.Epoch,

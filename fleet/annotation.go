@@ -16,6 +16,10 @@ const (
 	AnnotationDependsOn       = "skerry.dev/depends-on"        // of a workload: ParseDependsOn
 	AnnotationRestartOnConfig = "skerry.dev/restart-on-config" // of a workload: "true" or "false"
 	AnnotationPrune           = "skerry.dev/prune"             // "true" or "false"
+	// Of a Service of type LoadBalancer: the name of the pool that its address is to be of; and a word: Services with the same one have one
+	// address, as far as their ports differ.
+	AnnotationPool          = "skerry.dev/pool"
+	AnnotationSharedAddress = "skerry.dev/shared-address"
 
 	// AnnotationRestartedAt is what kubectl rollout restart sets on a template.
 	AnnotationRestartedAt = "kubectl.kubernetes.io/restartedAt"

@@ -167,6 +167,7 @@ type Doubt struct {
 func (a Assignment) Doubting(nodes []NodeName, now time.Time) Assignment {
 	a.Epoch += 1 << 30
 	a.Slots, a.Unclaimed, a.Strains, a.Doubted = nil, nil, nil, nil
+	a.Electorate, a.Agreed = Electorate{}, time.Time{} // nodes know a newer one, or none
 	for _, n := range slices.Sorted(slices.Values(nodes)) {
 		a.Doubted = append(a.Doubted, Doubt{n, now})
 	}

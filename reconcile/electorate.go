@@ -7,8 +7,8 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
-// electQuiet is how long nothing changes after a majority has gone by an electorate: longer than any lease that was granted before, and
-// than the clocks of two leaders may be apart in how they count it.
+// electQuiet is how long nothing changes after a majority has gone by an electorate: longer than any lease that was granted before. It is counted
+// by the clocks of leaders, and a new one may be ahead of the one before by the difference.
 const electQuiet = 2 * time.Second
 
 // elect says who votes on which node has an address. Two electorates that follow one another differ by one voter, or in how fast they are, and the
@@ -30,8 +30,7 @@ func (d *decider) elect() {
 		return
 	}
 	if left := slices.DeleteFunc(slices.Clone(now.Voters), func(n fleet.NodeName) bool { return !d.exists[n] }); len(left) <= len(now.Voters)/2 && len(want) > 0 {
-		// Most voters were removed for good: nobody would ever have a majority again.
-		d.electorate, d.agreed = fleet.Electorate{Epoch: now.Epoch + 1, Voters: want, Fast: d.in.Network.Fast}, time.Time{}
+		d.electAnew(now, want)
 		return
 	}
 	if agreed.IsZero() || agreed.After(d.in.Now) {
@@ -55,6 +54,22 @@ func (d *decider) elect() {
 		d.wakeAt = fleet.Earliest(d.wakeAt, at)
 		return
 	}
+	d.electorate, d.agreed = next, time.Time{}
+}
+
+// electAnew begins anew where most voters were removed for good, and nobody would ever have a majority again. Nobody votes for a while: what was
+// granted has ended then.
+func (d *decider) electAnew(now fleet.Electorate, want []fleet.NodeName) {
+	next := fleet.Electorate{Epoch: now.Epoch + 1, Fast: d.in.Network.Fast}
+	if len(now.Voters) > 0 {
+		d.electorate, d.agreed = next, d.in.Now
+		return
+	}
+	if at := d.agreed.Add(electQuiet); d.in.Now.Before(at) && d.agreed.Before(d.in.Now.Add(electQuiet)) {
+		d.wakeAt = fleet.Earliest(d.wakeAt, at)
+		return
+	}
+	next.Voters = want
 	d.electorate, d.agreed = next, time.Time{}
 }
 

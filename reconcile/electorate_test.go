@@ -138,7 +138,12 @@ func TestElectorate(t *testing.T) {
 		v := newVoting(t, "c")
 		v.in.Previous.Electorate = fleet.Electorate{Epoch: 7, Voters: []fleet.NodeName{"a", "b", "c"}}
 		v.in.Reports = []fleet.NodeReport{{Node: "c", Electorate: v.in.Previous.Electorate}}
-		want(t, Decide(v.in).Next.Electorate, 8, "c")
+		d := Decide(v.in)
+		want(t, d.Next.Electorate, 8, "") // nobody, for as long as what a and b may have granted lasts
+		v.in.Previous, v.in.Now = d.Next, v.in.Now.Add(time.Second)
+		want(t, Decide(v.in).Next.Electorate, 8, "")
+		v.in.Now = v.in.Now.Add(time.Second)
+		want(t, Decide(v.in).Next.Electorate, 9, "c")
 	})
 	t.Run("somebody else's etcd", func(t *testing.T) {
 		v := newVoting(t, "a b c")

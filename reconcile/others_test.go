@@ -71,6 +71,9 @@ func TestServicesAcrossNodes(t *testing.T) {
 	own := m.host.Pods[0].IPs[0].String()
 	wantEnds("the other is heard", plan(heard), own, "10.42.1.2", "10.42.1.3")
 	wantEnds("the other is silent", plan(), own)
+	silent := func(in *NodeInput) { heard(in); in.Silent = map[fleet.NodeName]bool{"beta": true} }
+	wantEnds("the other does not answer", plan(silent), own)
+	wantEnds("the other does not answer, and nobody else is there", plan(silent, func(in *NodeInput) { in.Host.Pods = nil }), "10.42.1.2", "10.42.1.3")
 	m.stored.Slots[1].Goal = fleet.Drain
 	wantEnds("one is to go there", plan(heard), own, "10.42.1.3")
 	if p := plan(heard); len(p.Net.Addrs) > 0 || len(p.Candidacies) != 1 || p.Candidacies[0].Addr != address || p.Candidacies[0].Heir != "beta" {

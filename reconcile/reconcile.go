@@ -62,6 +62,8 @@ type NodeInput struct {
 	// Fleet says that other nodes are there. Others are the last words of those that are heard: their pods stand behind Services, too.
 	Fleet  bool
 	Others []fleet.NodeReport
+	// Silent are those of them that are not heard just now: nothing is sent to their pods as long as there are others.
+	Silent map[fleet.NodeName]bool
 	// Draining are this node's pods that are to go, by UID: since when this node knows. Where one is missing, the slot says it.
 	Draining map[string]time.Time
 	Leaving  bool                   // the node is being emptied: it campaigns for no address

@@ -28,6 +28,11 @@ func (p *planner) network(slots []fleet.Slot) {
 		return
 	}
 	pods := backing(p.in.Assignment.Slots, p.in.Templates, p.statuses())
+	for i := range pods {
+		if p.in.Silent[pods[i].Node] { // like one that is going: it is sent to where nobody else is, as it may live
+			pods[i].Slot.Goal = fleet.Drain
+		}
+	}
 	backends := expose.Backends(p.in.Desired, pods)
 	if settings.Without != "" {
 		p.plan.Net = p.proxied(backends)
@@ -143,7 +148,11 @@ func InRotation(in NodeInput, chains []fleet.Chain) []fleet.Chain {
 	waits := map[string]bool{}
 	for i := range in.Assignment.Slots {
 		s := &in.Assignment.Slots[i]
-		if s.Goal == fleet.Drain && in.Now.Before(s.Drained.Add(rulesPatience)) {
+		since, known := in.Draining[s.UID]
+		if !known {
+			since = s.Drained
+		}
+		if s.Goal == fleet.Drain && in.Now.Before(since.Add(rulesPatience)) {
 			spec := PodOf(*s, in.Templates[s.Want])
 			waits[s.UID] = spec == nil || sentTo(in.Desired, spec)
 		}
@@ -193,7 +202,9 @@ func (p *planner) candidacies(backends []expose.Backend) []fleet.Candidacy {
 	}
 	nodes := []fleet.NodeName{p.in.Node.Name}
 	for i := range p.in.Others {
-		nodes = append(nodes, p.in.Others[i].Node)
+		if n := p.in.Others[i].Node; !p.in.Silent[n] {
+			nodes = append(nodes, n)
+		}
 	}
 	return expose.Candidacies(expose.NetInput{
 		Desired: p.in.Desired, Exposures: p.in.Assignment.Exposures, Backends: backends, Node: p.in.Node.Name,

@@ -288,8 +288,8 @@ func (c config) validate() error {
 			fault("%s %q is no range of IPv4 addresses such as 10.42.0.0/16, of %d bits at most", key, cidr, nodeBits)
 		}
 	}
-	if !slices.Contains([]string{"", pki.RoleServer, pki.RoleAgent}, c.Fleet.Role) {
-		fault("fleet.role %q: server or agent is wanted", c.Fleet.Role)
+	if !slices.Contains([]string{"", pki.RoleServer, pki.RoleAgent, pki.RoleWitness}, c.Fleet.Role) {
+		fault("fleet.role %q: server, agent or witness is wanted", c.Fleet.Role)
 	}
 	if c.Fleet.ReplaceAfter != 0 && c.Fleet.ReplaceAfter < sessionTTL+time.Second {
 		fault("fleet.replaceAfter %s: a node is not known to be lost before %s", c.Fleet.ReplaceAfter, sessionTTL)

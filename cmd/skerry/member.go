@@ -76,12 +76,19 @@ func (m *membership) unvote(ctx context.Context, name fleet.NodeName) error {
 // the fleet is removed when the agent ends.
 func (m *membership) Leave(ctx context.Context) error {
 	name := m.identity.Name()
+	m.departing.Lock()
+	defer m.departing.Unlock()
 	if m.member != nil {
 		if err := m.unvote(ctx, name); err != nil {
 			return err
 		}
 	}
 	err := m.store.Dismiss(ctx, name)
+	for range lastWords {
+		if errors.Is(err, coord.ErrAway) {
+			err = m.store.Dismiss(ctx, name)
+		}
+	}
 	if errors.Is(err, coord.ErrAway) {
 		return fmt.Errorf("%w; where the fleet is no more, stop the agent and say skerry node leave --force", err)
 	}
@@ -91,6 +98,10 @@ func (m *membership) Leave(ctx context.Context) error {
 	m.leave.Do(func() { close(m.retired) })
 	return nil
 }
+
+// lastWords is how often a node that leaves says so again. Where its copy of the fleet's memory led the others, what it says just after that has
+// gone is passed on to it, and is never answered.
+const lastWords = 2
 
 // Backup writes a snapshot.
 func (m *membership) Backup(ctx context.Context, w io.Writer) error {

@@ -23,6 +23,8 @@ import (
 	"sync"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/skerry-dev/skerry/agent"
 	"github.com/skerry-dev/skerry/api/join"
 	"github.com/skerry-dev/skerry/coord/etcd"
@@ -30,6 +32,7 @@ import (
 	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/hostnet"
+	"github.com/skerry-dev/skerry/runtime/vip"
 	"github.com/skerry-dev/skerry/sources/git"
 )
 
@@ -58,12 +61,19 @@ type membership struct {
 	peers  *join.Client
 	log    *slog.Logger
 
-	met []lease.Peer // as the leases know them; of the loop that follows the store
+	holder  *agent.Holder
+	machine *vip.Holder       // nil before it is opened, and where the machine cannot
+	links   chan struct{}     // rings when the machine's links changed
+	hush    func()            // ends talk; nil before it began
+	secrets map[string][]byte // with other nodes, by name and certificate; of the same loop
+	met     []lease.Peer      // as the leases know them; of the loop that follows the store
 
 	mu      sync.Mutex // guards clones, and Servers and Endpoints of Membership
 	clones  map[fleet.SourceName]*git.Source
 	retired chan struct{} // closed when the node has left
 	leave   sync.Once
+	// departing is held while this node leaves: that its copy of the fleet's memory ends is as it should be then.
+	departing sync.Mutex
 }
 
 func (c config) fleetDir() string { return filepath.Join(c.Node.DataDir, "fleet") }
@@ -116,6 +126,7 @@ func (c config) openMembership(ctx context.Context, log *slog.Logger) (*membersh
 	if m.leases, err = m.openLeases(ctx); err != nil {
 		return nil, errors.Join(err, m.store.Close(), m.stopMember())
 	}
+	m.holder, m.links = agent.NewHolder(m.leases, log), make(chan struct{}, 1)
 	m.peers = join.NewClient(identity)
 	return m, nil
 }
@@ -185,14 +196,26 @@ func (m *membership) stopMember() error {
 // close ends the node's session, and its copy of the fleet's memory.
 func (m *membership) close() error {
 	m.peers.Close()
-	return errors.Join(m.store.Close(), m.stopMember())
+	m.holder.End() // others have them a moment later
+	var err error
+	if m.machine != nil {
+		err = m.machine.Close()
+	}
+	if m.hush != nil {
+		m.hush()
+	}
+	return errors.Join(err, m.store.Close(), m.stopMember())
 }
 
 // roll is the fleet's, for a node that has joined: registering does not bring back one that was removed.
-type roll struct{ *etcd.Store }
+type roll struct {
+	*etcd.Store
+	found func(context.Context) // gives a fleet that is new its charter and its first node
+}
 
 // Register says what this node is. Its part of the pod network is what the roll has: the node may have forgotten it.
 func (r roll) Register(ctx context.Context, node fleet.Node) error {
+	r.found(ctx)
 	return r.Update(ctx, node.Name, func(known *fleet.Node) {
 		node.Pods = known.Pods
 		*known = node
@@ -206,16 +229,22 @@ func (m *membership) part() *agent.Fleet {
 		after = defaultReplaceAfter
 	}
 	return &agent.Fleet{
-		Roll: roll{m.store}, Lead: m.Role == pki.RoleServer, Stay: max(time.Second, after-sessionTTL), Leader: m.store.Leader, Bring: m.bring, Leases: m.leases,
+		Roll: roll{m.store, m.found}, Lead: m.Role == pki.RoleServer, Stay: max(time.Second, after-sessionTTL), Leader: m.store.Leader, Bring: m.bring, Leases: m.leases, Holder: m.holder,
 	}
 }
+
+// witnessTaint keeps pods away from a node that only votes.
+const witnessTaint = "skerry.dev/witness"
 
 // node is this machine, as the fleet knows it.
 func (m *membership) node(n fleet.Node) fleet.Node {
 	if m.identity != nil { // one that joins has none yet
 		n.Certificate = m.identity.Certificate()
 	}
-	n.Fleet, n.Server, n.Voter, n.Version = m.Listen, m.Votes(), m.embeds(), version
+	n.Fleet, n.Server, n.Voter, n.Version = m.Listen, m.Role == pki.RoleServer, m.embeds(), version
+	if m.Role == pki.RoleWitness { // it runs nothing
+		n.Taints = append(slices.Clone(n.Taints), corev1.Taint{Key: witnessTaint, Effect: corev1.TaintEffectNoSchedule})
+	}
 	return n
 }
 
@@ -375,11 +404,7 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 		}
 	})
 	loops.Go(func() { m.follow(ctx, changed) })
-	loops.Go(func() {
-		if err := m.leases.Run(ctx); err != nil {
-			cancel(err)
-		}
-	})
+	m.talk(ctx)
 	if m.member != nil {
 		loops.Go(func() { _ = m.member.PromoteLearners(ctx) }) // it ends with ctx alone
 		loops.Go(func() { _ = m.member.StandAside(ctx, func() bool { return m.store.Leader() == m.identity.Name() }) })
@@ -388,6 +413,13 @@ func (m *membership) run(ctx context.Context, changed func()) error {
 			select {
 			case <-ctx.Done():
 			case err := <-m.member.Failed():
+				m.departing.Lock()
+				defer m.departing.Unlock()
+				select {
+				case <-m.retired:
+					return
+				default:
+				}
 				m.disown(ctx)
 				cancel(fmt.Errorf("this node's copy of the fleet's memory: %w (if the node was removed, skerry node leave --force forgets the fleet)", err))
 			}

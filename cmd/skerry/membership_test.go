@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+
 	"github.com/skerry-dev/skerry/api/join"
 	"github.com/skerry-dev/skerry/coord"
 	"github.com/skerry-dev/skerry/coord/etcd"
@@ -386,4 +388,21 @@ func TestBackupAndRestore(t *testing.T) {
 		nodes, err := m.store.Nodes(t.Context())
 		return err == nil && len(nodes) == 2 && nodes[1].Name == "beta"
 	})
+}
+
+// TestWitness: who only votes says that it keeps a copy and does not lead, and keeps pods away.
+func TestWitness(t *testing.T) {
+	said := func(role string) fleet.Node {
+		return (&membership{Membership: pki.Membership{Role: role}}).node(fleet.Node{Taints: []corev1.Taint{{Key: "own", Effect: corev1.TaintEffectNoExecute}}})
+	}
+	n := said(pki.RoleWitness)
+	if n.Server || !n.Voter || len(n.Taints) != 2 || n.Taints[1].Key != witnessTaint || n.Taints[1].Effect != corev1.TaintEffectNoSchedule {
+		t.Errorf("a witness says that it is %+v", n)
+	}
+	if n := said(pki.RoleServer); !n.Server || !n.Voter || len(n.Taints) != 1 {
+		t.Errorf("a server says that it is %+v", n)
+	}
+	if n := said(pki.RoleAgent); n.Server || n.Voter || len(n.Taints) != 1 {
+		t.Errorf("an agent says that it is %+v", n)
+	}
 }

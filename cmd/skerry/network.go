@@ -174,6 +174,9 @@ func prepare(bridge string, services []netip.Prefix) (fresh bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("find %s: %w", bridge, err)
 	}
+	if link.Attrs().Flags&net.FlagUp == 0 { // Podman is about to make it: nobody is on it yet, and it takes no route
+		return false, nil
+	}
 	if err := pin(link); err != nil {
 		return false, err
 	}

@@ -156,20 +156,29 @@ func nodeTokenCommand(o *options) *cobra.Command {
 
 func nodeJoinCommand(o *options) *cobra.Command {
 	var token, listen string
-	var server bool
+	var server, witness bool
 	cmd := &cobra.Command{
 		Use: "join HOST[:PORT] --token TOKEN", Short: "Make this machine a node of a fleet", Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.nodeJoin(cmd.Context(), args[0], token, listen, server)
+			role := pki.RoleAgent
+			switch {
+			case witness:
+				role = pki.RoleWitness
+			case server:
+				role = pki.RoleServer
+			}
+			return o.nodeJoin(cmd.Context(), args[0], token, listen, role)
 		},
 	}
 	cmd.Flags().StringVar(&token, "token", "", "what skerry node token printed (or SKERRY_TOKEN in the environment)")
 	cmd.Flags().StringVar(&listen, "listen", "", "host:port on which other nodes reach this one (default: node.address and port 7443)")
 	cmd.Flags().BoolVar(&server, "server", false, "keep a copy of the fleet's memory, and vote; the token must be for that")
+	cmd.Flags().BoolVar(&witness, "witness", false, "do that alone: lead nothing, and run nothing; for the third machine of a fleet of two. The token must be for a server")
+	cmd.MarkFlagsMutuallyExclusive("server", "witness")
 	return cmd
 }
 
-func (o *options) nodeJoin(ctx context.Context, host, token, listen string, server bool) error {
+func (o *options) nodeJoin(ctx context.Context, host, token, listen, role string) error {
 	if token == "" {
 		token = os.Getenv("SKERRY_TOKEN")
 	}
@@ -192,13 +201,13 @@ func (o *options) nodeJoin(ctx context.Context, host, token, listen string, serv
 	if err := os.MkdirAll(c.Node.DataDir, 0o700); err != nil {
 		return err
 	}
-	r := join.Request{Dir: c.fleetDir(), Server: host, Token: token, Node: c.node(), Role: pki.RoleAgent, Listen: listen}
-	if server {
+	r := join.Request{Dir: c.fleetDir(), Server: host, Token: token, Node: c.node(), Role: role, Listen: listen}
+	if role != pki.RoleAgent {
 		m, err := served(listen)
 		if err != nil {
 			return err
 		}
-		r.Role, r.PeerURL, r.ClientURL = m.Role, m.PeerURL, m.ClientURL
+		r.PeerURL, r.ClientURL = m.PeerURL, m.ClientURL
 	}
 	r.Node = (&membership{config: c, Membership: pki.Membership{Role: r.Role, Listen: listen}}).node(r.Node)
 	joined, err := join.Join(ctx, r)

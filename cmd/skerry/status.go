@@ -131,8 +131,11 @@ func writeFleet(w io.Writer, s api.Status, wide bool) {
 	fmt.Fprintln(w, head)
 	for _, n := range s.Fleet.Nodes {
 		role := "agent"
-		if n.Server {
+		switch {
+		case n.Server:
 			role = "server"
+		case n.Voter:
+			role = "witness"
 		}
 		var revisions []string
 		for _, source := range slices.Sorted(maps.Keys(n.Revisions)) {

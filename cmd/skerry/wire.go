@@ -19,7 +19,6 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/podman"
 	"github.com/skerry-dev/skerry/runtime/probe"
-	"github.com/skerry-dev/skerry/runtime/vip"
 	"github.com/skerry-dev/skerry/runtime/volume"
 	"github.com/skerry-dev/skerry/sources/git"
 )
@@ -64,7 +63,6 @@ type parts struct {
 	memory  *memory
 	machine *podman.Machine
 	service *podman.Service // nil when somebody else looks after Podman
-	holder  *vip.Holder     // nil where no address is had for the fleet
 }
 
 // wiring says what an agent in this process is for.
@@ -126,8 +124,8 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 		if cfg.Network, err = c.network(ctx, p.machine, pods, member == nil, w.log); err != nil {
 			return err
 		}
-		if member != nil && cfg.Network.Settings.Without == "" && cfg.Network.Rules != nil {
-			p.holder = holdAddresses(cfg.Network, w.log)
+		if member != nil {
+			member.carry(cfg.Network, w.metrics)
 		}
 	}
 	for _, s := range c.Sources {
@@ -156,9 +154,6 @@ func (p *parts) run(ctx context.Context) error {
 		service.Go(func() { p.service.Run(serviceCtx) })
 	}
 	err := p.Agent.Run(ctx)
-	if p.holder != nil {
-		err = errors.Join(err, p.holder.Close())
-	}
 	stopService()
 	service.Wait()
 	return err

@@ -69,8 +69,8 @@ type Message struct {
 	Epoch uint64
 	// Incarnation and Seq say which asking it is about: of which start of the asker's process, and which of that. Seq grows.
 	Incarnation, Seq uint64
-	To               fleet.NodeName // Drop: who should have it next; empty: anybody
-	Left             time.Duration  // Refuse: for how much longer it is somebody else's, at most
+	To               fleet.NodeName // Drop: who should have it next; empty: anybody. Refuse: whose it is
+	Left             time.Duration  // Refuse: for how much longer, at most
 }
 
 // Envelope is a message and whom it is for.

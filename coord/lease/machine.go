@@ -14,7 +14,7 @@ const (
 	rankStep = 15 * time.Millisecond // by which those of a lower rank let others go first
 	backOff  = 60 * time.Millisecond // after an asking in vain, and up to twice that
 	lookIn   = 2 * time.Second       // how often who is refused asks at least
-	hurry    = 5 * time.Millisecond  // between askings of who was offered it: not all voters may have heard that it is free
+	hurry    = 3 * time.Millisecond  // between askings of who was offered it: not all voters may have heard that it is free
 )
 
 // Machine is one node's part in all leases: as a voter, and as one who asks. It is not safe for concurrent use, and does nothing by
@@ -42,7 +42,13 @@ type pursuit struct {
 	state   pursuing
 	next    Instant                    // when something is to be done: asked (again), or given back
 	offered Instant                    // until when it is kept for this node
-	refused map[fleet.NodeName]Instant // by voter: until when it is somebody else's at most
+	refused map[fleet.NodeName]refusal // by voter
+}
+
+// refusal is whose a key is with a voter, and until when at most.
+type refusal struct {
+	holder fleet.NodeName
+	until  Instant
 }
 
 // pursuing is how far a node is with a key that it wants.
@@ -87,7 +93,7 @@ func (m *Machine) Elect(e fleet.Electorate, now Instant) bool {
 func (m *Machine) Want(key string, rank int, now Instant) {
 	p := m.keys[key]
 	if p == nil {
-		p = &pursuit{claim: newClaim(m.seq), refused: map[fleet.NodeName]Instant{}, next: now + m.turn(rank)}
+		p = &pursuit{claim: newClaim(m.seq), refused: map[fleet.NodeName]refusal{}, next: now + m.turn(rank)}
 		m.keys[key] = p
 	}
 	p.rank = rank
@@ -161,15 +167,17 @@ func (m *Machine) granted(p *pursuit, from fleet.NodeName, seq uint64, now Insta
 }
 
 func (m *Machine) refused(p *pursuit, from fleet.NodeName, msg Message, now Instant) {
-	p.refused[from] = now + msg.Left
+	p.refused[from] = refusal{msg.To, now + msg.Left}
 	if p.state != asking {
 		return
 	}
 	// Whoever cannot have a majority waits until it may: as long as all but so many voters refuse.
 	var list []Instant
-	for voter, until := range p.refused {
-		if votes(m.electorate, voter) && until > now {
-			list = append(list, until)
+	holders := map[fleet.NodeName]bool{}
+	for voter, r := range p.refused {
+		if votes(m.electorate, voter) && r.until > now {
+			list = append(list, r.until)
+			holders[r.holder] = true
 		}
 	}
 	spare := len(m.electorate.Voters) - majority(len(m.electorate.Voters))
@@ -180,6 +188,9 @@ func (m *Machine) refused(p *pursuit, from fleet.NodeName, msg Message, now Inst
 	m.giveBack(msg.Key, p, now)
 	if now < p.offered {
 		p.next = now + hurry
+		return
+	}
+	if len(holders) > 1 { // others ask as well, in vain as it seems: they give back what they have, and would all be back when it would be over
 		return
 	}
 	p.next = min(list[len(list)-1-spare]+m.turn(p.rank), now+lookIn)
@@ -197,7 +208,7 @@ func (m *Machine) Tick(now Instant) (next Instant) {
 		p := m.keys[key]
 		if p.state == holding && !p.holds(now) {
 			p.state, p.next = waiting, now+m.turn(p.rank)
-			p.refused = map[fleet.NodeName]Instant{}
+			clear(p.refused)
 		}
 		for p.next <= now {
 			m.due(key, p, now)

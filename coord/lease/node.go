@@ -61,8 +61,9 @@ type Node struct {
 type neighbour struct {
 	Peer
 	*session
-	heard   Instant // when it was last; 0: never
-	said    Instant // when something was last sent to it
+	at      netip.AddrPort // where it is
+	heard   Instant        // when it was last; 0: never
+	said    Instant        // when something was last sent to it
 	greeted Instant
 	silent  bool
 }
@@ -136,21 +137,26 @@ func (n *Node) Run(ctx context.Context) error {
 
 // read takes datagrams until the connection is closed.
 func (n *Node) read() error {
-	buffer := make([]byte, 64<<10)
+	buffer := make([]byte, mostTaken+1)
 	for {
-		size, _, err := n.cfg.Conn.ReadFrom(buffer)
+		size, from, err := n.cfg.Conn.ReadFrom(buffer)
 		switch {
 		case errors.Is(err, net.ErrClosed):
 			return err
 		case err != nil: // an answer that nobody listened there, for instance
 			continue
 		}
-		n.take(buffer[:size])
+		if size <= mostTaken {
+			n.take(buffer[:size], from)
+		}
 	}
 }
 
-// take takes one datagram.
-func (n *Node) take(raw []byte) {
+// mostTaken is how long a datagram may be at most: none of ours is longer.
+const mostTaken = 2 << 10
+
+// take takes one datagram. A peer is answered where its newest came from: its address may be another by now.
+func (n *Node) take(raw []byte, from net.Addr) {
 	name, err := senderOf(raw)
 	if err != nil {
 		return
@@ -165,7 +171,11 @@ func (n *Node) take(raw []byte) {
 	now := n.cfg.Now()
 	if taken {
 		n.lives(p, now)
-		if n.machine.Elect(d.electorate, now) {
+		if udp, is := from.(*net.UDPAddr); is {
+			p.at = netip.AddrPortFrom(udp.AddrPort().Addr().Unmap(), udp.AddrPort().Port())
+		}
+		// A process that has just started may have gone by a newer one than this peer does: it has to hear it where that is known.
+		if n.machine.Electorate().Epoch > 0 && n.machine.Elect(d.electorate, now) {
 			n.cfg.Log.Info("another electorate for addresses", "epoch", d.electorate.Epoch, "voters", d.electorate.Voters, "from", name)
 		}
 		for _, m := range d.messages {
@@ -288,7 +298,7 @@ func packed(messages []Message) [][]Message {
 
 func (n *Node) write(p *neighbour, raw []byte, now Instant) {
 	p.said = now
-	_, _ = n.cfg.Conn.WriteTo(raw, net.UDPAddrFromAddrPort(p.Addr)) // what is lost is said again
+	_, _ = n.cfg.Conn.WriteTo(raw, net.UDPAddrFromAddrPort(p.at)) // what is lost is said again
 }
 
 // lost ends a lease that is over. Nobody does anything with the key on this node now: others may have it at once.
@@ -322,13 +332,18 @@ func (n *Node) SetPeers(peers []Peer) {
 		if known == nil || !slices.Equal(known.Secret, p.Secret) {
 			known = &neighbour{session: &session{self: n.cfg.Self, peer: p.Name, secret: p.Secret, own: n.own, random: random}}
 		}
+		if known.Addr != p.Addr {
+			known.at = p.Addr
+		}
 		known.Peer = p
 		n.peers[p.Name] = known
 	}
 	n.wake()
 }
 
-// Elect has the node go by an electorate, if that is newer than the one it goes by.
+// Elect has the node go by an electorate, if that is newer than the one it goes by. The first one must not be older than what an earlier
+// process of this node went by: it has to come from where they are decided, and not from memory. From then on the node hears newer ones
+// from others, too.
 func (n *Node) Elect(e fleet.Electorate) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -344,18 +359,17 @@ func (n *Node) Electorate() fleet.Electorate {
 	return n.machine.Electorate()
 }
 
-// Silent are the nodes that were heard since this one started and are not heard any more, in order.
-func (n *Node) Silent() []fleet.NodeName {
+// Silent are the nodes that were heard since this one started and are not heard any more, and for how long.
+func (n *Node) Silent() map[fleet.NodeName]time.Duration {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var list []fleet.NodeName
+	silent := map[fleet.NodeName]time.Duration{}
 	for name, p := range n.peers {
 		if p.silent {
-			list = append(list, name)
+			silent[name] = n.cfg.Now() - p.heard
 		}
 	}
-	slices.Sort(list)
-	return list
+	return silent
 }
 
 // Tell has ring called whenever Silent changes, instead of what was to be called before. It must not block, nor call the node.
@@ -368,7 +382,7 @@ func (n *Node) Tell(ring func()) {
 // ErrBusy says that a key is campaigned for or held by this process already.
 var ErrBusy = errors.New("this process campaigns for it or has it already")
 
-// Campaign waits until this node holds a key, or ctx ends: of several nodes the one with the lowest rank goes first. The lease ends with ctx.
+// Campaign waits until this node holds a key, or ctx ends: of several nodes the one with the lowest rank goes first. The lease outlives ctx.
 func (n *Node) Campaign(ctx context.Context, key string, rank int) (*Lease, error) {
 	won := make(chan *Lease, 1)
 	n.mu.Lock()
@@ -455,6 +469,9 @@ func (l *Lease) Age() time.Duration {
 	l.node.mu.Unlock()
 	return l.node.cfg.Now() - (l.Until() - terms.TTL + terms.Margin)
 }
+
+// Over reports whether it is not held any more.
+func (l *Lease) Over() bool { return l.node.cfg.Now() >= l.Until() || l.ctx.Err() != nil }
 
 // Renewed rings after Until has become later. It has a capacity of one.
 func (l *Lease) Renewed() <-chan struct{} { return l.renewed }

@@ -3,8 +3,6 @@ package lease
 import (
 	"context"
 	"errors"
-	"net"
-	"net/netip"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -12,90 +10,24 @@ import (
 
 	"github.com/skerry-dev/skerry/coord"
 	"github.com/skerry-dev/skerry/coord/coordtest"
+	"github.com/skerry-dev/skerry/coord/lease/leasetest"
 	"github.com/skerry-dev/skerry/fleet"
 )
 
-// lan is a network of nodes in one process. Datagrams to whom the queue is full are lost, as in life.
+// lan is nodes on a network.
 type lan struct {
+	*leasetest.LAN
 	t       *testing.T
-	mu      sync.Mutex
-	conns   map[netip.AddrPort]*plug
-	cut     map[fleet.NodeName]bool
-	spy     func(from, to fleet.NodeName, raw []byte)
+	mu      sync.Mutex // guards what follows
 	nodes   map[fleet.NodeName]*Node
 	crashed map[fleet.NodeName]context.CancelFunc
 }
 
-type plug struct {
-	lan    *lan
-	name   fleet.NodeName
-	addr   netip.AddrPort
-	in     chan []byte
-	closed chan struct{}
-	once   sync.Once
-}
-
 var names = []fleet.NodeName{"a", "b", "c"}
 
-func addrOf(name fleet.NodeName) netip.AddrPort {
-	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, name[0]}), 7443)
-}
-
 func newLAN(t *testing.T) *lan {
-	return &lan{
-		t: t, conns: map[netip.AddrPort]*plug{}, cut: map[fleet.NodeName]bool{}, nodes: map[fleet.NodeName]*Node{},
-		crashed: map[fleet.NodeName]context.CancelFunc{},
-	}
+	return &lan{LAN: leasetest.NewLAN(), t: t, nodes: map[fleet.NodeName]*Node{}, crashed: map[fleet.NodeName]context.CancelFunc{}}
 }
-
-func (l *lan) plug(name fleet.NodeName) *plug {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := &plug{lan: l, name: name, addr: addrOf(name), in: make(chan []byte, 64), closed: make(chan struct{})}
-	l.conns[p.addr] = p
-	return p
-}
-
-func (p *plug) ReadFrom(b []byte) (int, net.Addr, error) {
-	select {
-	case raw := <-p.in:
-		return copy(b, raw), nil, nil
-	case <-p.closed:
-		return 0, nil, net.ErrClosed
-	}
-}
-
-func (p *plug) WriteTo(b []byte, to net.Addr) (int, error) {
-	l := p.lan
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	other := l.conns[to.(*net.UDPAddr).AddrPort()]
-	if other == nil || l.cut[p.name] || l.cut[other.name] {
-		return len(b), nil
-	}
-	raw := append([]byte(nil), b...)
-	if l.spy != nil {
-		l.spy(p.name, other.name, raw)
-	}
-	other.put(raw)
-	return len(b), nil
-}
-
-func (p *plug) put(raw []byte) {
-	select {
-	case p.in <- raw:
-	default:
-	}
-}
-
-func (p *plug) Close() error {
-	p.once.Do(func() { close(p.closed) })
-	return nil
-}
-func (p *plug) LocalAddr() net.Addr            { return net.UDPAddrFromAddrPort(p.addr) }
-func (*plug) SetDeadline(time.Time) error      { return nil }
-func (*plug) SetReadDeadline(time.Time) error  { return nil }
-func (*plug) SetWriteDeadline(time.Time) error { return nil }
 
 // start starts a node's process, anew if it crashed.
 func (l *lan) start(name fleet.NodeName) *Node {
@@ -103,11 +35,11 @@ func (l *lan) start(name fleet.NodeName) *Node {
 		return n
 	}
 	began := time.Now()
-	n := NewNode(Config{Self: name, Conn: l.plug(name), Now: func() Instant { return time.Since(began) + time.Hour }})
+	n := NewNode(Config{Self: name, Conn: l.Plug(name), Now: func() Instant { return time.Since(began) + time.Hour }})
 	var peers []Peer
 	for _, other := range names {
 		secret := "of " + string(min(name, other)) + " and " + string(max(name, other))
-		peers = append(peers, Peer{Name: other, Addr: addrOf(other), Secret: []byte(secret)})
+		peers = append(peers, Peer{Name: other, Addr: leasetest.AddrOf(other), Secret: []byte(secret)})
 	}
 	n.SetPeers(peers)
 	n.Elect(fleet.Electorate{Epoch: 1, Voters: names})
@@ -127,10 +59,13 @@ func (l *lan) start(name fleet.NodeName) *Node {
 }
 
 func (l *lan) Campaign(ctx context.Context, node fleet.NodeName) (coord.Lease, error) {
+	l.mu.Lock()
 	for _, name := range names {
 		l.start(name) //nolint:contextcheck // a process outlives who campaigns
 	}
-	lease, err := l.nodes[node].Campaign(ctx, key, 0)
+	n := l.nodes[node]
+	l.mu.Unlock()
+	lease, err := n.Campaign(ctx, key, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -140,14 +75,17 @@ func (l *lan) Campaign(ctx context.Context, node fleet.NodeName) (coord.Lease, e
 func (l *lan) Crash(node fleet.NodeName) {
 	l.Cut(node)
 	l.crashed[node]()
+	l.mu.Lock()
 	delete(l.nodes, node)
+	l.mu.Unlock()
 	l.Heal(node)
 }
 
 func (l *lan) part(node fleet.NodeName, cut bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.cut[node] = cut
+	for _, other := range names {
+		l.Part(node, other, cut)
+		l.Part(other, node, cut)
+	}
 }
 
 func (l *lan) Cut(node fleet.NodeName)  { l.part(node, true) }
@@ -238,7 +176,7 @@ func TestSilent(t *testing.T) {
 		l.Cut("b")
 		began := time.Now()
 		<-rang
-		if got := n.Silent(); len(got) != 1 || got[0] != "b" || time.Since(began) > silence+beats {
+		if got := n.Silent(); len(got) != 1 || got["b"] == 0 || time.Since(began) > silence+beats {
 			t.Errorf("silent: %v after %s", got, time.Since(began))
 		}
 		l.Heal("b")
@@ -249,16 +187,52 @@ func TestSilent(t *testing.T) {
 	})
 }
 
+// TestElectorateIsHeard: a node hears of newer electorates from others, but not of its first one: it may have gone by a newer one before it
+// was started anew.
+func TestElectorateIsHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLAN(t)
+		a := l.start("a")
+		l.start("b")
+		began := time.Now()
+		fresh := NewNode(Config{Self: "c", Conn: l.Plug("c"), Now: func() Instant { return time.Since(began) + time.Hour }})
+		fresh.SetPeers([]Peer{{Name: "a", Addr: leasetest.AddrOf("a"), Secret: []byte("of a and c")}})
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = fresh.Run(ctx)
+		}()
+		<-time.After(time.Second)
+		if e := fresh.Electorate(); e.Epoch != 0 {
+			t.Errorf("it goes by %+v, which somebody told it", e)
+		}
+		fresh.Elect(fleet.Electorate{Epoch: 1, Voters: names})
+		a.Elect(fleet.Electorate{Epoch: 2, Voters: names[:2]})
+		<-time.After(time.Second)
+		for name, n := range map[string]*Node{"b": l.nodes["b"], "c": fresh} {
+			if e := n.Electorate(); e.Epoch != 2 {
+				t.Errorf("%s goes by %+v", name, e)
+			}
+		}
+		cancel()
+		<-ended
+	})
+}
+
 // TestOldWords: whoever recorded all datagrams and sends them again, at any time and from the life of processes before, is not heard.
 func TestOldWords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLAN(t)
 		var tape [][]byte
-		l.spy = func(from, to fleet.NodeName, raw []byte) {
+		var mu sync.Mutex
+		l.Spy(func(_, to fleet.NodeName, raw []byte) {
+			mu.Lock()
+			defer mu.Unlock()
 			if to == "a" {
 				tape = append(tape, raw)
 			}
-		}
+		})
 		a := l.start("a")
 		l.start("b")
 		<-time.After(5 * time.Second)
@@ -270,11 +244,11 @@ func TestOldWords(t *testing.T) {
 		if got := a.Silent(); len(got) != 1 {
 			t.Fatalf("silent: %v", got)
 		}
-		l.mu.Lock()
+		mu.Lock()
 		recorded := append([][]byte(nil), tape...)
-		l.mu.Unlock()
+		mu.Unlock()
 		for _, raw := range recorded {
-			a.take(raw)
+			a.take(raw, nil)
 		}
 		if got := a.Silent(); len(got) != 1 {
 			t.Error("the dead were heard")

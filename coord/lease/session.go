@@ -48,7 +48,7 @@ func (s *session) open(raw []byte) (d datagram, taken, greet bool) {
 		if d.number <= s.took {
 			return datagram{}, false, false // late, or said twice
 		}
-		taken = true
+		taken, s.challenge = true, 0 // it is known: nothing has to be asked
 	case d.to == s.own && s.challenge != 0 && d.echo == s.challenge:
 		s.theirs, s.challenge, taken = d.from, 0, true
 	case s.challenge == 0:

@@ -18,6 +18,9 @@ type granted struct {
 	holder           fleet.NodeName
 	incarnation, seq uint64
 	until            Instant
+	// Until when it is granted to other starts of the holder's process: the fence of one that has ended may be open still, and this one
+	// cannot let go for it.
+	others Instant
 	// Who let go has named the next holder: nobody else gets it for a moment.
 	kept      fleet.NodeName
 	keptUntil Instant
@@ -61,12 +64,15 @@ func (v *voter) asked(from fleet.NodeName, m Message, ttl time.Duration, now Ins
 	answer := Message{Key: m.Key, Incarnation: m.Incarnation, Seq: m.Seq}
 	switch {
 	case g.holder != "" && g.holder != from && now < g.until:
-		answer.Kind, answer.Left = Refuse, g.until-now
+		answer.Kind, answer.To, answer.Left = Refuse, g.holder, g.until-now
 	case g.kept != "" && g.kept != from && now < g.keptUntil:
-		answer.Kind, answer.Left = Refuse, g.keptUntil-now
+		answer.Kind, answer.To, answer.Left = Refuse, g.kept, g.keptUntil-now
 	default:
-		if g.holder != from {
-			g.until = 0
+		switch {
+		case g.holder != from:
+			g.until, g.others = 0, 0
+		case g.incarnation != m.Incarnation:
+			g.others = g.until
 		}
 		// Never less than was granted before, by longer terms perhaps: an asking before this one counts on it.
 		g.holder, g.incarnation, g.seq, g.until = from, m.Incarnation, m.Seq, max(g.until, now+ttl)
@@ -76,10 +82,14 @@ func (v *voter) asked(from fleet.NodeName, m Message, ttl time.Duration, now Ins
 	return answer, true
 }
 
-// dropped ends the grant of who has let go, unless it was granted again since.
+// dropped ends the grant of who has let go, unless it was granted again since. What another start of that process was granted lasts.
 func (v *voter) dropped(from fleet.NodeName, m Message, now Instant) {
 	g := v.key(m.Key)
 	if g.late(from, m) || g.holder != from || g.incarnation != m.Incarnation || g.seq > m.Seq {
+		return
+	}
+	if now < g.others {
+		g.until = g.others
 		return
 	}
 	g.holder = ""

@@ -25,7 +25,7 @@ func Allocate(desired fleet.Desired, previous []fleet.Exposure, settings fleet.N
 			step(c)
 		}
 	}
-	b := &balancers{a, map[netip.Addr]fleet.ObjectID{}}
+	b := &balancers{a, map[netip.Addr][]*claim{}}
 	b.leave()
 	for _, step := range []func(*claim){b.keep, b.ask, b.choose} {
 		for _, c := range a.claims {

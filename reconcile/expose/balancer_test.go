@@ -19,6 +19,15 @@ func TestBalancers(t *testing.T) {
 	pooled := func(name string) edit {
 		return func(s *corev1.Service) { s.Annotations = map[string]string{"skerry.dev/pool": name} }
 	}
+	sharing := func(word string, port int32) edit {
+		return func(s *corev1.Service) {
+			s.Annotations = map[string]string{"skerry.dev/shared-address": word}
+			s.Spec.Ports[0].Port = port
+		}
+	}
+	local := func(s *corev1.Service) {
+		s.Spec.ExternalTrafficPolicy, s.Spec.Selector = corev1.ServiceExternalTrafficPolicyLocal, map[string]string{"app": "other"}
+	}
 	had := func(name string, addrs ...string) fleet.Exposure {
 		e := given(name)
 		for _, a := range addrs {
@@ -52,7 +61,16 @@ func TestBalancers(t *testing.T) {
 		{"what it had is in no pool any more", []fleet.AddressPool{two}, []*corev1.Service{service("a", balanced)}, []fleet.Exposure{had("a", "192.0.2.1")}, "a 198.51.100.9"},
 		{"what it asks for", []fleet.AddressPool{one, two}, []*corev1.Service{service("a", balanced, asks("198.51.100.8"))}, []fleet.Exposure{had("a", "192.0.2.1")}, "a 198.51.100.8"},
 		{"what another has", []fleet.AddressPool{one, two}, []*corev1.Service{service("a", balanced, asks("192.0.2.1")), service("b", balanced)}, []fleet.Exposure{had("b", "192.0.2.1")},
-			"a\nb 192.0.2.1\na: loadBalancerIP 192.0.2.1 is that of Service/default/b: ask for another, or for none"},
+			"a\nb 192.0.2.1\na: loadBalancerIP 192.0.2.1 is that of Service/default/b: ask for another, or for none, or have both share it (skerry.dev/shared-address) with different ports"},
+		{"shared", []fleet.AddressPool{one}, []*corev1.Service{service("a", balanced, sharing("x", 80)), service("b", balanced, sharing("x", 443))}, nil, "a 192.0.2.1\nb 192.0.2.1"},
+		{"shared with what has it", []fleet.AddressPool{two, one}, []*corev1.Service{service("a", balanced, sharing("x", 80)), service("b", balanced, sharing("x", 443))},
+			[]fleet.Exposure{had("b", "192.0.2.1")}, "a 192.0.2.1\nb 192.0.2.1"},
+		{"shared by another word", []fleet.AddressPool{one, two}, []*corev1.Service{service("a", balanced, sharing("x", 80)), service("b", balanced, sharing("y", 443))}, nil, "a 192.0.2.1\nb 198.51.100.8"},
+		{"shared, and of one port", []fleet.AddressPool{one, two}, []*corev1.Service{service("a", balanced, sharing("x", 80)), service("b", balanced, sharing("x", 80))}, nil, "a 192.0.2.1\nb 198.51.100.8"},
+		{"shared, and of pods that are not the same", []fleet.AddressPool{one, two}, []*corev1.Service{service("a", balanced, sharing("x", 80), local), service("b", balanced, sharing("x", 443))}, nil,
+			"a 192.0.2.1\nb 198.51.100.8"},
+		{"shared no more", []fleet.AddressPool{one, two}, []*corev1.Service{service("a", balanced), service("b", balanced, sharing("x", 443))},
+			[]fleet.Exposure{had("a", "192.0.2.1"), had("b", "192.0.2.1")}, "a 192.0.2.1\nb 198.51.100.8"},
 		{"what is in no pool", []fleet.AddressPool{one}, []*corev1.Service{service("a", balanced, asks("203.0.113.1"))}, nil,
 			"a\na: loadBalancerIP 203.0.113.1 is in no pool of network.loadBalancerPools that it may have one of"},
 		{"what is none", []fleet.AddressPool{one}, []*corev1.Service{service("a", balanced, asks("x"))}, nil, "a\na: loadBalancerIP \"x\" is no address"},

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/skerry-dev/skerry/internal/lab"
 )
 
 // A prober is a client that asks an address something each millisecond. Each question is told from the others, so that it is known when what was
@@ -121,24 +123,20 @@ func ask(t testing.TB, kind string) prober {
 // so has the answer.
 func neighbour(t testing.TB, kind string) (send func(uint32), receive func() (uint32, string, bool), shut func() error) {
 	t.Helper()
+	mark := byte(slices.Index(kinds, kind))
+	if kind != "nd" {
+		a, err := lab.NewARP("eth0", vip4, mark)
+		must(t, err)
+		a.Tagged = kind == "arp0"
+		return a.Ask, a.Answer, a.Close
+	}
 	l, err := net.InterfaceByName("eth0")
 	must(t, err)
-	ether := uint16(unix.ETH_P_ARP)
-	if kind == "nd" {
-		ether = unix.ETH_P_IPV6
-	}
-	mark := byte(slices.Index(kinds, kind))
-	f := packets(t, ether)
-	to := &unix.SockaddrLinklayer{Ifindex: l.Index, Protocol: wireOrder(ether)}
+	f, err := lab.Frames(l, unix.ETH_P_IPV6)
+	must(t, err)
+	to := &unix.SockaddrLinklayer{Ifindex: l.Index, Protocol: wireOrder(unix.ETH_P_IPV6)}
 	send = func(seq uint32) {
-		mac := append([]byte{2, mark}, binary.BigEndian.AppendUint32(nil, seq)...)
-		frame := whoHas(l.HardwareAddr, mac)
-		if kind == "nd" {
-			frame = solicit(l.HardwareAddr, mac)
-		}
-		if kind == "arp0" {
-			frame = slices.Insert(frame, 12, 0x81, 0, 0, 0)
-		}
+		frame := solicit(l.HardwareAddr, append([]byte{2, mark}, binary.BigEndian.AppendUint32(nil, seq)...))
 		_ = control(f, func(fd int) error { return unix.Sendto(fd, frame, 0, to) })
 	}
 	b := make([]byte, 200)
@@ -147,28 +145,12 @@ func neighbour(t testing.TB, kind string) (send func(uint32), receive func() (ui
 		switch {
 		case err != nil:
 			return 0, "", !isClosed(err)
-		case n < 42 || b[0] != 2 || b[1] != mark:
-			return 0, "", true
-		case kind != "nd" && (b[21] != 2 || !bytes.Equal(b[28:32], vip4.AsSlice())):
-			return 0, "", true
-		case kind == "nd" && (n < 78 || b[54] != 136 || !bytes.Equal(b[62:78], vip6.AsSlice())):
+		case n < 78 || b[0] != 2 || b[1] != mark || b[54] != 136 || !bytes.Equal(b[62:78], vip6.AsSlice()):
 			return 0, "", true
 		}
 		return binary.BigEndian.Uint32(b[2:]), net.HardwareAddr(b[6:12]).String(), true
 	}
 	return send, receive, f.Close
-}
-
-// packets is a socket for all frames of a type on eth0, also those that are for other machines.
-func packets(t testing.TB, ether uint16) *os.File {
-	t.Helper()
-	l, err := net.InterfaceByName("eth0")
-	must(t, err)
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
-	must(t, err)
-	must(t, unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &unix.PacketMreq{Ifindex: int32(l.Index), Type: unix.PACKET_MR_PROMISC}))
-	must(t, unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: l.Index, Protocol: wireOrder(ether)}))
-	return os.NewFile(uintptr(fd), "packets")
 }
 
 func control(f *os.File, do func(fd int) error) (err error) {
@@ -183,14 +165,6 @@ func control(f *os.File, do func(fd int) error) (err error) {
 }
 
 func isClosed(err error) bool { return errors.Is(err, os.ErrClosed) || errors.Is(err, net.ErrClosed) }
-
-// whoHas asks by ARP for the address.
-func whoHas(own, asking net.HardwareAddr) []byte {
-	f := append(bytes.Repeat([]byte{0xff}, 6), own...)
-	f = append(f, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1)
-	f = append(append(f, asking...), 10, 77, 0, 200)
-	return append(append(f, make([]byte, 6)...), vip4.AsSlice()...)
-}
 
 // solicit asks for the address by a neighbour solicitation.
 func solicit(own, asking net.HardwareAddr) []byte {

@@ -23,6 +23,8 @@ var annotated = map[string][]string{
 	fleet.AnnotationDependsOn:       {fleet.KindDeployment, fleet.KindStatefulSet, fleet.KindDaemonSet, fleet.KindReplicaSet, fleet.KindJob, fleet.KindPod},
 	fleet.AnnotationRestartOnConfig: {fleet.KindDeployment, fleet.KindStatefulSet, fleet.KindDaemonSet},
 	fleet.AnnotationPrune:           nil,
+	fleet.AnnotationPool:            {fleet.KindService},
+	fleet.AnnotationSharedAddress:   {fleet.KindService},
 }
 
 // annotations checks those of Skerry's on an object.

@@ -30,6 +30,7 @@ type Site struct {
 	Hosts []*Host // a, b, c and so on
 
 	t        testing.TB
+	bare     bool // without Podman
 	wires    *wires
 	groups   groups
 	mu       sync.Mutex
@@ -54,11 +55,26 @@ type Host struct {
 func New(t testing.TB, n int) *Site {
 	t.Helper()
 	makeImages(t)
+	return newSite(t, n, false)
+}
+
+// NewBare is New for hosts without Podman, which start in a moment.
+func NewBare(t testing.TB, n int) *Site {
+	t.Helper()
+	lab.Need(t)
+	if err := os.MkdirAll("/var/lib/containers/storage", 0o700); err != nil { // hosts have it as a disk
+		t.Fatal(err)
+	}
+	return newSite(t, n, true)
+}
+
+func newSite(t testing.TB, n int, bare bool) *Site {
+	t.Helper()
 	groups, err := findGroups()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Site{t: t, groups: groups}
+	s := &Site{t: t, bare: bare, groups: groups}
 	t.Cleanup(s.end)
 	if s.wires, err = newWires(); err != nil {
 		t.Fatal(err)

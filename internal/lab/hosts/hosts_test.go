@@ -305,6 +305,11 @@ func testPower(t *testing.T, s *Site) {
 	a, b := s.Host("a"), s.Host("b")
 	b.Exec("sh", "-c", "echo kept | tee /var/lib/skerry/kept >/run/lost")
 	b.Start("agent", "sleep", "1000")
+	b.Start("frozen", "sleep", "1000")
+	b.Signal("frozen", syscall.SIGSTOP)
+	b.Kill9("frozen")
+	b.Start("frozen", "sleep", "1000")
+	b.Signal("frozen", syscall.SIGSTOP) // its end is not to keep the machine on
 	pid, err := strconv.Atoi(b.Exec("podman", "inspect", "--format={{.State.Pid}}", "p-main"))
 	if err != nil || pid == 0 {
 		t.Fatal(pid, err)

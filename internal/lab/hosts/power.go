@@ -71,6 +71,9 @@ func (h *Host) switchOn() error {
 	for _, c := range h.site.watching() {
 		c.poweredOn(h)
 	}
+	if h.site.bare {
+		return nil
+	}
 	return h.startPodman()
 }
 
@@ -120,6 +123,13 @@ func (h *Host) switchOff() error {
 		c.read() // opens what there is to be read; it has no name afterwards
 	}
 	_ = h.power.cmd.Process.Kill()
+	for _, p := range h.processes {
+		select {
+		case <-p.ended:
+		default:
+			err = errors.Join(err, goOn(p.cmd.Process.Pid)) // a frozen one's parent has to see its end
+		}
+	}
 	at := time.Now()
 	_ = h.power.cmd.Wait() // returns when all processes of its namespace are gone
 	_ = h.power.stdin.Close()

@@ -143,6 +143,14 @@ func (h *Host) Signal(name string, signal syscall.Signal) {
 	}
 }
 
+// goOn has nsenter go on, which stops itself when its child is stopped.
+func goOn(nsenter int) error {
+	if err := syscall.Kill(nsenter, syscall.SIGCONT); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	return nil
+}
+
 // kill signals the process that nsenter has put into a host: its only child, and nsenter ends as that does. Itself it is
 // deaf until it has one.
 func kill(nsenter int, signal syscall.Signal) error {
@@ -155,6 +163,9 @@ func kill(nsenter int, signal syscall.Signal) error {
 		if child, err := strconv.Atoi(strings.TrimSpace(string(raw))); err == nil {
 			if err := syscall.Kill(child, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 				return err
+			}
+			if signal == syscall.SIGCONT || signal == syscall.SIGKILL {
+				return goOn(nsenter)
 			}
 			return nil
 		}

@@ -112,11 +112,14 @@ func (w *wires) run(script, stdin string) error {
 	return nil
 }
 
+// macs are the hardware addresses of hosts, by the last byte of their addresses.
+const macs = "02:00:0a:42:00:%02x"
+
 // plug connects a host that has just been switched on. Its card has the same hardware address each time, as real ones do.
 func (w *wires) plug(h *Host, pid int) error {
 	id := strconv.Itoa(pid)
-	err := w.run("ip -batch -", fmt.Sprintf("link add name %[1]s type veth peer name eth0 address 02:00:0a:42:00:%02[3]x netns %[2]s\n"+
-		"link set dev %[1]s master switch up\n", h.Name, id, h.Address.As4()[3]))
+	err := w.run("ip -batch -", fmt.Sprintf("link add name %[1]s type veth peer name eth0 address %[3]s netns %[2]s\n"+
+		"link set dev %[1]s master switch up\n", h.Name, id, h.MAC()))
 	if err != nil {
 		return err
 	}
@@ -200,14 +203,40 @@ func (s *Site) HealAll() {
 	s.edit("flush set bridge cuts both\nflush set bridge cuts one\n")
 }
 
-// Listen opens a port as a process of the host would, for a server that the test itself is. The host's power has no hold on it.
-func (h *Host) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+// MAC is the hardware address of the host's card.
+func (h *Host) MAC() string { return fmt.Sprintf(macs, h.Address.As4()[3]) }
+
+// PullPlug pulls the cable of a host's card, which notices it, until PutPlug.
+func (h *Host) PullPlug() {
+	h.site.t.Helper()
+	h.carrier("down")
+}
+
+// PutPlug puts the cable back.
+func (h *Host) PutPlug() {
+	h.site.t.Helper()
+	h.carrier("up")
+}
+
+func (h *Host) carrier(state string) {
+	h.site.t.Helper()
+	if err := h.site.wires.run("ip link set dev "+h.Name+" "+state, ""); err != nil {
+		h.site.t.Fatal(err)
+	}
+}
+
+// In calls do as a process of the host would, as far as the network goes: what do opens is the host's. It must start no goroutines that open more.
+func (h *Host) In(do func() error) error {
 	space, err := h.path("/proc/1/ns/net")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var listener net.Listener
-	err = inSpace(space, func() error {
+	return inSpace(space, do)
+}
+
+// Listen opens a port as a process of the host would, for a server that the test itself is. The host's power has no hold on it.
+func (h *Host) Listen(ctx context.Context, network, address string) (listener net.Listener, err error) {
+	err = h.In(func() error {
 		listener, err = new(net.ListenConfig).Listen(ctx, network, address)
 		return err
 	})
