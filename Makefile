@@ -36,7 +36,8 @@ golden: ## rewrite the golden files with what the code says now
 	scripts/golden
 
 sim: ## SEEDS simulated fleets with whatever may befall them, from seed SEED on, and one of a thousand nodes
-	go test ./agent -timeout 4h -run 'TestSim$$' -sim.seeds $(SEEDS) -sim.seed $(SEED)
+	scripts/repeatable ./agent .cache/sim.test
+	cd agent && ../.cache/sim.test -test.timeout 4h -test.run 'TestSim$$' -sim.seeds $(SEEDS) -sim.seed $(SEED)
 	go test ./agent -timeout 1h -run TestLargeFleet -v -sim.nodes 1000
 
 chaos: ## FAULTS random faults of three hosts, after which two never had an address at once

@@ -75,6 +75,7 @@ type Agent struct {
 	aligns    map[fleet.SourceName]chan alignment
 	agreed    map[fleet.SourceName]bell // the assignment changed
 	leading   atomic.Bool               // this process decides
+	since     atomic.Uint64             // as in fleet.NodeReport; unjoined until that is known
 	lacked    lacked                    // commits that templates have to be read from
 
 	// storeBell: something in the store changed. leadBell: sources or reports did. nodeBell: the assignment did. hostBell: the machine did.
@@ -115,6 +116,8 @@ func New(cfg Config) (*Agent, error) {
 	}
 	if cfg.Fleet == nil {
 		faults = append(faults, a.rememberApplied())
+	} else {
+		faults = append(faults, a.rememberSince())
 	}
 	return a, errors.Join(faults...)
 }

@@ -4,8 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
+	"math"
+	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,10 +46,56 @@ func (a *Agent) mayLead() bool { return a.Fleet == nil || a.Fleet.Lead }
 // has decided on.
 func (a *Agent) reads() bool { return a.Fleet == nil || a.leading.Load() }
 
+// unjoined is since when a node belongs to its fleet that has not told anybody so far: it makes nothing.
+const unjoined = math.MaxUint64
+
+func (a *Agent) sinceFile() string { return filepath.Join(a.DataDir, "fleet", "since") }
+
+// rememberSince reads what join has written. Where there is nothing, the machine is new, and slots of its name may be those of
+// another that was removed: the leader may be about to make them elsewhere.
+func (a *Agent) rememberSince() error {
+	a.since.Store(unjoined)
+	raw, err := os.ReadFile(a.sinceFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if epoch, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 64); err == nil {
+		a.since.Store(epoch)
+	}
+	return nil
+}
+
+// join puts down which assignment is the newest. It comes before registering: whoever decides for this machine decides later, and whoever
+// decides without knowing of it has no slots for it.
+func (a *Agent) join(ctx context.Context) error {
+	if a.since.Load() != unjoined {
+		return nil
+	}
+	assignment, err := a.Store.Load(ctx)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(a.sinceFile()), 0o700); err != nil {
+		return err
+	}
+	if err := writeFile(a.sinceFile(), strconv.AppendUint(nil, assignment.Epoch, 10)); err != nil {
+		return err
+	}
+	a.since.Store(assignment.Epoch)
+	a.nodeBell.ring()
+	return nil
+}
+
 // register says who this node is, until somebody has heard it.
 func (a *Agent) register(ctx context.Context) error {
 	for ctx.Err() == nil {
-		err := a.Fleet.Roll.Register(ctx, a.Config.Node)
+		err := a.join(ctx)
+		if err == nil {
+			err = a.Fleet.Roll.Register(ctx, a.Config.Node)
+		}
 		if err == nil {
 			return nil
 		}

@@ -683,3 +683,45 @@ func TestFleetMetrics(t *testing.T) {
 		}
 	})
 }
+
+// TestOtherMachineOfThatName: a machine that joins under the name of one that was removed makes nothing that was meant for that one. The
+// leader may be about to make it elsewhere: here it decides just then, and its decision takes a while to arrive.
+func TestOtherMachineOfThatName(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFleet(t, 1, 3)
+		defer f.end()
+		f.shared.Slow = 50 * time.Millisecond
+		f.all()
+		f.origin.push(tree(withData(statefulSet("kv", "app:1", 4)) + "  podManagementPolicy: Parallel\n"))
+		after(30 * time.Second)
+		leader, other, burnt := f.nodes[0], f.nodes[1], f.nodes[3]
+		if n := f.on("kv-")[burnt.node.Name]; n != 1 {
+			t.Fatalf("%d pods are on %s: %v", n, burnt.node.Name, f.running())
+		}
+		leader.kill()
+		burnt.powerCut()
+		burnt.part(false, false)
+		if err := f.shared.Node(other.node.Name).Dismiss(t.Context(), burnt.node.Name); err != nil {
+			t.Fatal(err)
+		}
+		burnt.renew()
+		after(20 * time.Second)
+		leader.start()
+		after(5 * time.Millisecond)
+		burnt.start()
+		for range 200 {
+			after(50 * time.Millisecond)
+			pods := map[string]bool{}
+			for _, line := range f.running() {
+				pod, _, _ := strings.Cut(line, "@")
+				if pods[pod] {
+					t.Fatalf("%s lives twice: %v", pod, f.running())
+				}
+				pods[pod] = true
+			}
+		}
+		if n := len(f.running()); n != 4 {
+			t.Errorf("%d pods run: %v", n, f.running())
+		}
+	})
+}

@@ -244,6 +244,7 @@ func (w *worker) pass(ctx context.Context) (time.Time, error) {
 
 func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 	// The assignment is read before the host: what it drains and the host no longer has is truly gone.
+	since := w.since.Load() // before the assignment: what it has later is for this machine
 	assignment, err := w.Store.Load(ctx)
 	if err != nil {
 		return reconcile.NodeInput{}, err
@@ -282,7 +283,7 @@ func (w *worker) nodeInput(ctx context.Context) (reconcile.NodeInput, error) {
 	w.drains(assignment.Slots)
 	return reconcile.NodeInput{
 		Fleet: w.Fleet != nil, Others: others, Silent: silent, Draining: w.draining, Leaving: leaving,
-		Node: w.Node, Nodes: nodes, Assignment: assignment, Templates: w.templatesFor(assignment, desired), Desired: desired,
+		Node: w.Node, Nodes: nodes, Assignment: assignment, Since: since, Templates: w.templatesFor(assignment, desired), Desired: desired,
 		Host: w.seen, Health: w.probers.snapshot(), Usage: w.meter.used, Network: w.Network.settings(), DNS: w.Network.at(), Past: w.pasts.all, Busy: busy, Hooks: hooks,
 		Attempts: w.attempts, Now: time.Now(),
 	}, nil
@@ -519,7 +520,7 @@ func (w *worker) ail(ctx context.Context, err error) {
 		return
 	}
 	report := w.report
-	report.Node, report.Trouble, report.At = w.Node.Name, err.Error(), time.Now()
+	report.Node, report.Since, report.Trouble, report.At = w.Node.Name, w.since.Load(), err.Error(), time.Now()
 	if err := w.say(ctx, report); err != nil {
 		w.Log.Warn("the fleet cannot be told", "err", err)
 	}
@@ -580,6 +581,9 @@ func (w *worker) follows(report *fleet.NodeReport, assignment fleet.Assignment) 
 
 // say reports, if there is anything new to say.
 func (w *worker) say(ctx context.Context, report fleet.NodeReport) error {
+	if report.Since == unjoined {
+		return nil
+	}
 	said := w.report
 	said.At = report.At
 	if reflect.DeepEqual(said, report) {

@@ -56,6 +56,9 @@ type NodeReport struct {
 	// own pods, so that not all nodes have something to say whenever one of them gets a pod.
 	Epoch uint64
 	At    time.Time
+	// Since is the newest assignment when the node joined. What it and those before it have on the node, and the host has not, was meant
+	// for another machine that had the name, and is not made.
+	Since uint64 `json:",omitempty"`
 	// Pods are all that exist on the host or that the node is about to make, in the order of their IDs. A
 	// pod that is missing here and whose slot drains in an assignment of at most Epoch is gone.
 	Pods []PodReport

@@ -186,7 +186,7 @@ func newDecider(in FleetInput) *decider {
 	for i := range in.Reports {
 		report := &in.Reports[i]
 		d.nodes[report.Node] = report
-		d.epoch = max(d.epoch, report.Epoch+1) // a store that was lost counted further
+		d.epoch = max(d.epoch, report.Epoch+1, report.Since+1) // a store that was lost counted further
 		for j := range report.Pods {
 			d.reports[report.Pods[j].UID] = &report.Pods[j]
 		}

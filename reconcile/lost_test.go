@@ -377,3 +377,48 @@ func TestRemovedNodeThatReports(t *testing.T) {
 		t.Errorf("it has %d pods still", len(left))
 	}
 }
+
+// TestOtherMachine: what was meant for a machine that was removed is made anew, as soon as another that has joined under its name says since
+// when it is there; what that one has is its own, and while it cannot look at itself it has everything.
+func TestOtherMachine(t *testing.T) {
+	for name, c := range map[string]struct {
+		since   func(now uint64) uint64
+		lost    bool
+		trouble string
+		anew    bool
+	}{
+		"another":                      {since: func(now uint64) uint64 { return now }, lost: true, anew: true},
+		"the same, its disk was lost":  {since: func(now uint64) uint64 { return now }},
+		"the same":                     {since: func(uint64) uint64 { return 0 }, lost: true},
+		"it does not know what it has": {since: func(now uint64) uint64 { return now }, lost: true, trouble: "Podman does not answer"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newCrowd(t, 2, statefulOf("db", 2, "a:1")).settle()
+			uids := func(slots []fleet.Slot) []string {
+				var list []string
+				for i := range slots {
+					list = append(list, slots[i].UID)
+				}
+				slices.Sort(list)
+				return list
+			}
+			before := uids(f.stored.Slots)
+			in := f.input()
+			for i := range in.Reports {
+				if r := &in.Reports[i]; r.Node == "beta" {
+					r.Since, r.Trouble = c.since(f.stored.Epoch), c.trouble
+					if c.lost {
+						r.Pods = nil
+					}
+				}
+			}
+			after := uids(Decide(in).Next.Slots)
+			if anew := !slices.Equal(before, after); anew != c.anew {
+				t.Errorf("pods were %v, are %v", before, after)
+			}
+			if c.anew && len(after) != 2 {
+				t.Errorf("%d pods", len(after))
+			}
+		})
+	}
+}

@@ -17,11 +17,13 @@ import (
 func Plan(in NodeInput) NodePlan {
 	in.Host.Pods = onNetwork(in.Host.Pods, in.Network.Pods)
 	p := planner{in: in, observed: map[string]*fleet.ObservedPod{}, ports: map[hostPort][]claim{}, metered: metered(in.Desired)}
-	p.plan.Report = fleet.NodeReport{Node: in.Node.Name, Epoch: in.Assignment.Epoch, At: in.Now, Claims: in.Host.Claims}
+	p.plan.Report = fleet.NodeReport{Node: in.Node.Name, Epoch: in.Assignment.Epoch, At: in.Now, Since: in.Since, Claims: in.Host.Claims}
 	for i := range in.Host.Pods {
 		p.observed[in.Host.Pods[i].UID] = &in.Host.Pods[i]
 	}
-	slots := slices.DeleteFunc(slices.Clone(in.Assignment.Slots), func(s fleet.Slot) bool { return s.Node != in.Node.Name })
+	slots := slices.DeleteFunc(slices.Clone(in.Assignment.Slots), func(s fleet.Slot) bool {
+		return s.Node != in.Node.Name || 0 < in.Since && s.Epoch <= in.Since && p.observed[s.UID] == nil
+	})
 	p.plan.Report.Pods = make([]fleet.PodReport, 0, len(slots))
 	p.claimPorts(slots)
 	slotted := make(map[string]bool, len(slots))

@@ -52,6 +52,7 @@ type NodeInput struct {
 	Node       fleet.Node
 	Nodes      []fleet.Node     // of the fleet, this one among them; nil on a node alone
 	Assignment fleet.Assignment // other nodes' slots are passed over
+	Since      uint64           // as in fleet.NodeReport
 	Templates  map[fleet.Hash]*corev1.PodTemplateSpec
 	Desired    fleet.Desired // for ConfigMaps, Secrets and claims
 	Host       fleet.Host

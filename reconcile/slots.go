@@ -187,9 +187,14 @@ func (d *decider) free(name fleet.PodID) {
 	}
 }
 
-// nowhere reports whether a slot is on a node that is no more, and no other has its pod.
+// nowhere reports whether a slot is on a node that is no more, or for a machine that had the name of another by now, and no other has
+// its pod.
 func (d *decider) nowhere(s fleet.Slot) bool {
-	return len(d.in.Reports) > 0 && d.reports[s.UID] == nil && !d.exists[s.Node] && s.Node != ""
+	if len(d.in.Reports) == 0 || d.reports[s.UID] != nil || s.Node == "" {
+		return false
+	}
+	report := d.nodes[s.Node]
+	return !d.exists[s.Node] || report != nil && report.Trouble == "" && 0 < report.Since && s.Epoch <= report.Since
 }
 
 // index sorts what there is by what it belongs to.

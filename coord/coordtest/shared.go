@@ -22,6 +22,8 @@ type Shared struct {
 	TTL time.Duration
 	// Latency is from a change to the bells of others.
 	Latency time.Duration
+	// Slow is how long a decision is on its way: the disks of a majority take their time.
+	Slow time.Duration
 	// Weigh counts what is written, which costs time.
 	Weigh bool
 
@@ -390,6 +392,12 @@ func (n *Node) Commit(ctx context.Context, held coord.Lease, next fleet.Assignme
 	t, ok := held.(*turn)
 	if !ok || t.node != n || t.ctx.Err() != nil {
 		return coord.ErrLost
+	}
+	if n.shared.Slow > 0 {
+		select {
+		case <-ctx.Done():
+		case <-time.After(n.shared.Slow):
+		}
 	}
 	return n.write(ctx, func(m *memory) error {
 		if n.shared.leader != t || t.ctx.Err() != nil || next.Epoch <= m.assignment.Epoch {
