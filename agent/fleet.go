@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -305,6 +306,7 @@ func (a *Agent) follows(ctx context.Context, s Source, want fleet.Reading, befor
 	}
 	next := a.restore(s, record{Source: s.Name, Revision: want.Revision, Objects: want.Kept}, true)
 	next.checked, next.err, next.failures = before.checked, before.err, before.failures
+	a.leave(&next, want)
 	if next.reading.Hash != want.Hash {
 		differs := fmt.Errorf("revision %s reads differently here (%s) than where it was decided on (%s): are all nodes of one version of Skerry?",
 			want.Revision.Short(), next.reading.Hash, want.Hash)
@@ -319,6 +321,26 @@ func (a *Agent) follows(ctx context.Context, s Source, want fleet.Reading, befor
 		}
 	}
 	return a.keeps(next, before)
+}
+
+// leave has a holding leave alone what was not to be had where it was decided: else this node would read more than the leader did, and not come
+// to the same.
+func (a *Agent) leave(h *holding, want fleet.Reading) {
+	left := 0
+	for _, id := range want.Held {
+		if _, held := h.held[id]; held || !has(h.objects, id) {
+			continue
+		}
+		if h.held == nil {
+			h.held = map[fleet.ObjectID]heldBack{}
+		}
+		h.held[id] = heldBack{cmp.Or(want.Kept[id], want.Revision), "where it was decided it was not to be had"}
+		left++
+	}
+	if left > 0 {
+		h.objects = slices.DeleteFunc(slices.Clone(h.objects), func(o fleet.Object) bool { return slices.Contains(want.Held, o.ID) })
+		a.reckon(h)
+	}
 }
 
 // keeps is next, if it could be recorded.

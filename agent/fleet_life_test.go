@@ -725,3 +725,54 @@ func TestOtherMachineOfThatName(t *testing.T) {
 		}
 	})
 }
+
+// TestLeaderThatHasLess: who leads without a commit that others have, because nobody else could, is followed by them, and goes on with them when it
+// has it, also where a file of it cannot be read.
+func TestLeaderThatHasLess(t *testing.T) {
+	inFleet(t, 3, 0, func(t *testing.T, f *simulated) {
+		f.origin.push(tree(spreadOut("web", "app:1", 4, ""), configMap("a")))
+		after(time.Minute)
+		apart := f.nodes[slices.IndexFunc(f.nodes, func(m *member) bool { return m != f.leader() })]
+		cut := func(is bool) {
+			apart.clone.mu.Lock()
+			apart.clone.cut = is
+			apart.clone.mu.Unlock()
+			for _, m := range f.nodes {
+				m.keeps = is
+			}
+		}
+		cut(true)
+		files := tree(spreadOut("web", "app:1", 4, ""), spreadOut("more", "app:1", 2, ""), configMap("b"))
+		files["broken.yaml"] = &fstest.MapFile{Data: []byte("kind: [")}
+		f.origin.push(files)
+		after(time.Minute)
+		for _, m := range f.nodes {
+			if m != apart {
+				m.powerCut()
+			}
+		}
+		after(5 * time.Minute)
+		if f.leader() != apart {
+			t.Fatal("it does not lead")
+		}
+		for _, m := range f.nodes {
+			if m != apart {
+				m.start()
+			}
+		}
+		after(5 * time.Minute)
+		files = tree(spreadOut("more", "app:1", 2, ""), configMap("b")) // what is not read any more may be in the broken file
+		files["broken.yaml"] = &fstest.MapFile{Data: []byte("kind: [")}
+		f.origin.push(files)
+		cut(false)
+		after(5 * time.Minute)
+		for _, m := range f.nodes {
+			if s := f.status(m).Sources[0]; s.Revision != f.origin.newest || s.State == "Held" {
+				t.Errorf("%s: %+v", m.node.Name, s)
+			}
+		}
+		if web, more := sum(f.on("web")), sum(f.on("more")); web != 4 || more != 2 {
+			t.Errorf("%d of web, %d of more", web, more)
+		}
+	})
+}

@@ -169,7 +169,9 @@ func (a *Agent) reckon(h *holding) {
 	}
 	for id, back := range h.held {
 		keep(id, back.revision)
+		r.Held = append(r.Held, id)
 	}
+	slices.SortFunc(r.Held, fleet.ObjectID.Compare)
 	hash, err := fleet.HashObjects(h.objects)
 	if err != nil { // values that were decoded can be encoded
 		a.Log.Error("what a source holds cannot be hashed", "source", h.name, "err", err)

@@ -18,12 +18,14 @@ type Reading struct {
 	Revision Revision   `json:"revision"`
 	// Kept are the objects that are taken from another revision than Revision, where they were last good.
 	Kept map[ObjectID]Revision `json:"kept,omitempty"`
-	Hash Hash                  `json:"hash"` // HashObjects of those that are to be had
+	// Held are those of Kept that were not to be had where it was decided, in order: they are left alone by all, also where they are.
+	Held []ObjectID `json:"held,omitempty"`
+	Hash Hash       `json:"hash"` // HashObjects of all others
 }
 
 // Equal reports whether two readings are the same.
 func (r Reading) Equal(o Reading) bool {
-	return r.Source == o.Source && r.Revision == o.Revision && r.Hash == o.Hash && maps.Equal(r.Kept, o.Kept)
+	return r.Source == o.Source && r.Revision == o.Revision && r.Hash == o.Hash && maps.Equal(r.Kept, o.Kept) && slices.Equal(r.Held, o.Held)
 }
 
 // HashObjects tells sets of objects apart that were read from the same commits: by their IDs, the revisions they are taken from, and
