@@ -21,7 +21,7 @@ func TestOthers(t *testing.T) {
 		talk := func(name, other fleet.NodeName) *lease.Node {
 			n := lease.NewNode(lease.Config{Self: name, Conn: lan.Plug(name), Now: func() time.Duration { return time.Since(began) + time.Hour }})
 			n.SetPeers([]lease.Peer{{Name: other, Addr: leasetest.AddrOf(other), Secret: []byte("of both")}})
-			ctx, cancel := context.WithCancel(context.Background())
+			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan struct{})
 			go func() {
 				defer close(ended)
