@@ -108,6 +108,21 @@ func TestLoadBalancer(t *testing.T) {
 			t.Errorf("%s, %v", got, err)
 		}
 	})
+	w.scene("a machine alone starts nothing of a fleet", func(t *testing.T) {
+		for what, command := range map[string]string{
+			"a socket for other nodes":  "grep -i ':1D13 ' /proc/net/udp /proc/net/udp6 /proc/net/tcp /proc/net/tcp6", // 7443
+			"a socket for neighbours":   "tail -n +2 /proc/net/packet",
+			"a route to other nodes":    "ip route show table all proto 83",
+			"a tunnel":                  "ip link show type vxlan",
+			"a filter at the link":      "tc filter show dev vout ingress; tc filter show dev vout egress",
+			"a fence by nftables":       "nft list tables | grep vip",
+			"an address behind a fence": "ip addr show | grep ':vip'",
+		} {
+			if out := strings.TrimSpace(w.sh("{ " + command + "; } || true")); out != "" {
+				t.Errorf("%s: %s", what, out)
+			}
+		}
+	})
 	w.scene("only who may", func(t *testing.T) {
 		w.write("web.yaml", w.labelled("web", "{app: web}", "serve")+"---\n"+balanced(", loadBalancerIP: 192.168.77.241, loadBalancerSourceRanges: [192.168.77.8/29]"))
 		w.commit("others only")
