@@ -148,7 +148,7 @@ func (v *addressed) gaps(what string, since time.Time) (held, answered time.Dura
 // are under way do not go with it: what was asked just before that is reset or not answered, and only counted.
 func (v *addressed) served(since time.Time, moves ...time.Time) {
 	v.t.Helper()
-	const underWay = 200 * time.Millisecond
+	const underWay = 500 * time.Millisecond // on a busy machine
 	n, failed := v.client.failed(since, time.Now())
 	lost := 0
 	failed = slices.DeleteFunc(failed, func(f *visited) bool {

@@ -206,7 +206,7 @@ func (m *Member) remove(ctx context.Context, id uint64) error {
 		_, err := m.local.MemberRemove(once, id)
 		dropped := once.Err() != nil
 		cancel()
-		if errors.Is(err, etcderrors.ErrStopped) && id == uint64(m.server.Server.MemberID()) {
+		if (errors.Is(err, etcderrors.ErrStopped) || errors.Is(err, rpctypes.ErrStopped)) && id == uint64(m.server.Server.MemberID()) {
 			return nil // it was its own end
 		}
 		if err == nil || !dropped && !errors.Is(err, rpctypes.ErrUnhealthy) {

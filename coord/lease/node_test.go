@@ -173,6 +173,9 @@ func TestSilent(t *testing.T) {
 		if got := n.Silent(); len(got) > 0 { // c never ran
 			t.Errorf("silent: %v", got)
 		}
+		for len(rang) > 0 { // that b was heard for the first time
+			<-rang
+		}
 		l.Cut("b")
 		began := time.Now()
 		<-rang
