@@ -15,7 +15,6 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	etcderrors "go.etcd.io/etcd/server/v3/etcdserver/errors"
 	"go.uber.org/zap"
 )
 
@@ -171,7 +170,7 @@ const (
 	standAsideLater = 10 * time.Second
 )
 
-// RemoveMember takes a member's vote and its place, whether or not it lives. It waits for half a minute at most for the others to be
+// RemoveMember takes a member's vote and its place, whether or not it lives. It waits for a minute or so for the others to be
 // known to be well. One that is not there is no error.
 func (m *Member) RemoveMember(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, removing)
@@ -193,7 +192,7 @@ func (m *Member) RemoveMember(ctx context.Context, name string) error {
 
 // How long a member's removal is tried, and once: raft drops what it is asked at a bad moment, and never answers then.
 const (
-	removing     = 30 * time.Second
+	removing     = 75 * time.Second
 	removingOnce = 5 * time.Second
 )
 
@@ -206,7 +205,7 @@ func (m *Member) remove(ctx context.Context, id uint64) error {
 		_, err := m.local.MemberRemove(once, id)
 		dropped := once.Err() != nil
 		cancel()
-		if (errors.Is(err, etcderrors.ErrStopped) || errors.Is(err, rpctypes.ErrStopped)) && id == uint64(m.server.Server.MemberID()) {
+		if id == uint64(m.server.Server.MemberID()) && m.ended() {
 			return nil // it was its own end
 		}
 		if err == nil || !dropped && !errors.Is(err, rpctypes.ErrUnhealthy) {
@@ -217,6 +216,16 @@ func (m *Member) remove(ctx context.Context, id uint64) error {
 			return fmt.Errorf("not enough of the other servers answer one another (skerry node list shows them): %w", err)
 		case <-t.C:
 		}
+	}
+}
+
+// ended reports whether this member's server has ended, as it does when it is taken out of the cluster.
+func (m *Member) ended() bool {
+	select {
+	case <-m.server.Server.StopNotify():
+		return true
+	default:
+		return false
 	}
 }
 
