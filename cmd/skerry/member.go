@@ -78,11 +78,7 @@ func (m *membership) Leave(ctx context.Context) error {
 	name := m.identity.Name()
 	m.departing.Lock()
 	defer m.departing.Unlock()
-	if m.member != nil {
-		if err := m.unvote(ctx, name); err != nil {
-			return err
-		}
-	}
+	// The roll first: without its own copy of the fleet's memory nobody may answer this node for a while.
 	err := m.store.Dismiss(ctx, name)
 	for range lastWords {
 		if errors.Is(err, coord.ErrAway) {
@@ -94,6 +90,11 @@ func (m *membership) Leave(ctx context.Context) error {
 	}
 	if err != nil {
 		return err
+	}
+	if m.member != nil {
+		if err := m.unvote(ctx, name); err != nil {
+			return err
+		}
 	}
 	m.leave.Do(func() { close(m.retired) })
 	return nil
