@@ -64,6 +64,7 @@ type Net struct {
 	apart bool                // it has no routes of ours
 	seen  uint32              // the generation in which all was well
 	sure  bool                // there is one
+	own   []uint32            // later ones that are known to be ours, in order
 	lost  bool                // rules were lost, and are not written yet
 }
 
@@ -219,10 +220,19 @@ func (n *Net) run(ctx context.Context, steps []*knftables.Transaction) error {
 			return err
 		}
 	}
-	// Only if nobody else wrote in between is this generation ours.
+	// Only if nobody else wrote in between are these generations ours.
 	after, errAfter := n.generation()
-	n.sure = errBefore == nil && errAfter == nil && after == before+uint32(len(steps)) && (!based || n.sure && before == n.seen)
-	n.seen = after
+	alone := errBefore == nil && errAfter == nil && after == before+uint32(len(steps))
+	switch {
+	case alone && (!based || n.sure && before == n.seen):
+		n.saw(after)
+	case alone: // others wrote before, of which Watch is about to hear
+		for id := before + 1; id != after+1; id++ {
+			n.own = append(n.own, id)
+		}
+	default:
+		n.sure = false
+	}
 	return nil
 }
 
@@ -275,6 +285,16 @@ func (n *Net) Check(ctx context.Context) (lost bool, err error) {
 		}
 	}
 	// Asked before the look, so that what happened during it is found the next time.
-	n.seen, n.sure = at, errGeneration == nil
+	n.saw(at)
+	n.sure = errGeneration == nil
 	return false, nil
 }
+
+// saw notes that in a generation all was well.
+func (n *Net) saw(id uint32) {
+	n.seen, n.sure = id, true
+	n.own = slices.DeleteFunc(n.own, func(own uint32) bool { return !newer(own, id) })
+}
+
+// newer reports whether a generation is newer than another. Their numbers begin anew after the highest.
+func newer(id, than uint32) bool { return int32(id-than) > 0 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 
 	"github.com/vishvananda/netlink"
@@ -72,13 +73,13 @@ func (n *Net) foreign(id uint32, ours bool) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	switch {
-	case n.sure && int32(id-n.seen) <= 0:
+	case n.sure && !newer(id, n.seen):
 		return false // written or looked at since
-	case ours:
+	case ours && !slices.Contains(n.own, id):
 		n.sure = false
 		return true
 	case n.sure && id == n.seen+1:
-		n.seen = id
+		n.saw(id)
 	}
 	return false
 }

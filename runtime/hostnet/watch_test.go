@@ -2,8 +2,11 @@ package hostnet
 
 import (
 	"context"
+	"math"
 	"testing"
 	"time"
+
+	"sigs.k8s.io/knftables"
 
 	"github.com/skerry-dev/skerry/fleet"
 )
@@ -130,4 +133,43 @@ func TestPortsRing(t *testing.T) {
 		t.Errorf("it rang %d times too often", len(bell))
 	}
 	run(t, "ip link del vnew")
+}
+
+// counted counts what is written.
+type counted struct {
+	*knftables.Fake
+	generation uint32
+}
+
+func (c *counted) Run(ctx context.Context, tx *knftables.Transaction) error {
+	c.generation++
+	return c.Fake.Run(ctx, tx)
+}
+
+// TestWatchIsLate: what others wrote before us, and is told of after that, does not make what we wrote theirs, nor theirs ours.
+func TestWatchIsLate(t *testing.T) {
+	for _, about := range []bool{false, true} { // our tables
+		n, nft, _ := paper()
+		c := &counted{Fake: nft, generation: math.MaxUint32 - 3} // it begins anew
+		n.nft, n.kernel.generation = c, func() (uint32, error) { return c.generation, nil }
+		must(t, n.Serve(t.Context(), crowd(3, 1)))
+		heard, theirs := c.generation, map[uint32]bool{}
+		for i := range 2 {
+			c.generation++ // somebody else
+			theirs[c.generation] = true
+			must(t, n.Serve(t.Context(), crowd(3, 2+i)))
+		}
+		rings := 0
+		for id := heard + 1; newer(c.generation+1, id); id++ {
+			if n.foreign(id, about || !theirs[id]) {
+				rings++
+			}
+		}
+		if about != (rings > 0) || about == n.sure {
+			t.Errorf("about our tables: %v, and it rang %d times; sure: %v", about, rings, n.sure)
+		}
+		if !about && (n.seen != c.generation || len(n.own) > 0) {
+			t.Errorf("seen up to %d of %d, with %v left", n.seen, c.generation, n.own)
+		}
+	}
 }
