@@ -127,7 +127,8 @@ var probe = fleet.HostNet{
 		{Protocol: corev1.ProtocolUDP, Addr: netip.MustParseAddr("192.0.2.1"), Number: 1, Ends: []fleet.End{{Addr: netip.MustParseAddr("192.0.2.2"), Port: 1}}},
 		{Protocol: corev1.ProtocolTCP, Number: 1, Masquerade: true, Sticky: time.Hour, Ends: []fleet.End{{Addr: netip.MustParseAddr("192.0.2.2"), Port: 1}}},
 	},
-	Pods: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+	Pods:   []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
+	Tunnel: fleet.Tunnel{Port: 1},
 	Fences: []fleet.Fence{{Pod: netip.MustParseAddr("192.0.2.2"), Ingress: fleet.Gate{Closed: true, Passes: []fleet.Pass{
 		{Peers: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/25")}, Protocol: corev1.ProtocolTCP, First: 80, Last: 90},
 	}}}},

@@ -117,6 +117,7 @@ type table struct {
 	shares map[int]bool        // the numbers of ends for which there is a chain
 	gates  map[string]gate     // by name
 	chains map[string]bool     // of sticky fronts and their ends, and gates
+	tunnel tunnelPort
 }
 
 // families are those that have a table, in the order in which they are written.
@@ -155,6 +156,9 @@ func wanted(family knftables.Family, want fleet.HostNet, have *table) (*table, d
 		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
 	})
 	t.pods = slices.CompactFunc(t.pods, func(a, b netip.Prefix) bool { return a.Contains(b.Addr()) }) // nft wants no overlap
+	if family == knftables.IPv4Family {
+		t.tunnel = tunnelPort(want.Tunnel.Port)
+	}
 	var old map[key]*front
 	if have != nil {
 		old = have.fronts
@@ -407,6 +411,7 @@ func (t *table) adopt(w writer, found map[string]int) {
 		if n, err := strconv.Atoi(strings.TrimPrefix(name, sharePrefix)); err == nil {
 			have.shares[n] = true // node ports' is made with it
 		}
+		have.tunnel = max(have.tunnel, tunnelPortIn(name))
 		if strings.HasPrefix(name, stickyPrefix) || strings.HasPrefix(name, endPrefix) || strings.HasPrefix(name, gatePrefix) {
 			have.chains[name] = true
 		}
@@ -537,8 +542,6 @@ func (w writer) rules() {
 		w.rule(chainOutput, "jump", chainServices)
 	}
 
-	// Pods send segments that fit their own link: what goes into a tunnel has to be shorter, and whoever is told so late waits.
-	w.rule(chainForward, "oifname", tunnelName, "tcp flags syn / syn,rst tcp option maxseg size set rt mtu")
 	// Behind destination NAT: ports are those of pods. What a pod and its own host say to each other does not come here.
 	w.rule(chainForward, "ct state established,related return")
 	w.rule(chainForward, ip, "saddr .", ip, "daddr", "@", setSelf, "return")
@@ -641,6 +644,10 @@ func (w writer) update(have, want *table, d delta) {
 	}
 	for n := range have.shares {
 		want.shares[n] = true // it may stay
+	}
+
+	if have.tunnel != want.tunnel {
+		w.tunnel(have.tunnel, want.tunnel)
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(want.gates)) {

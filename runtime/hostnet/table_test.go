@@ -217,6 +217,7 @@ func TestHistoriesEndTheSame(t *testing.T) {
 	net := rapid.Custom(func(t *rapid.T) fleet.HostNet {
 		n := fleet.HostNet{Fronts: rapid.SliceOfNDistinct(front, 0, 5, spots).Draw(t, "fronts")}
 		slices.SortFunc(n.Fronts, fleet.FrontOrder)
+		n.Tunnel.Port = rapid.SampledFrom([]uint16{0, 0, 4789, 8472}).Draw(t, "tunnel")
 		n.Fences = rapid.SliceOfNDistinct(fence, 0, 2, func(f fleet.Fence) netip.Addr { return f.Pod }).Draw(t, "fences")
 		n.Pods = rapid.SliceOfNDistinct(rapid.SampledFrom(pods), 0, 2, rapid.ID).Draw(t, "pods")
 		return n
@@ -402,7 +403,8 @@ func TestRulesOfOneChainComeBack(t *testing.T) {
 	f, sticky := aFront(tcp, vip, 80, ends(1, 2)), aFront(tcp, vip, 81, ends(1, 2))
 	f.From, sticky.Sticky = pods[:1], time.Minute
 	want := hostNet(f, sticky)
-	for _, prefix := range []string{sharePrefix + "2", nodeSharePrefix + "2", gatePrefix, stickyPrefix, endPrefix, chainForward} {
+	want.Tunnel.Port = 4789
+	for _, prefix := range []string{tunnelHooks[0].prefix, sharePrefix + "2", nodeSharePrefix + "2", gatePrefix, stickyPrefix, endPrefix, chainForward} {
 		n, nft, _ := paper()
 		must(t, n.Serve(t.Context(), want))
 		before := nft.Dump()
@@ -482,6 +484,27 @@ func TestStaleFlows(t *testing.T) {
 		// A connection lives on, whoever is the front's end now; but not with a pod that is no more.
 		if got := s.has(flow{unix.IPPROTO_TCP, to, from}); got != s.gone[from.Addr()] {
 			t.Errorf("%s, TCP: %v", c.name, got)
+		}
+	}
+}
+
+// TestTunnelRules: those of tunnels are there with a tunnel only, and for its port.
+func TestTunnelRules(t *testing.T) {
+	n, nft, _ := paper()
+	want := hostNet(aFront(tcp, vip, 80, ends(1)))
+	for _, port := range []uint16{0, 4789, 8472, 8472, 0} {
+		want.Tunnel.Port = port
+		must(t, n.Serve(t.Context(), want))
+		dump := nft.Dump()
+		rules := 0
+		if port > 0 {
+			rules = 2
+		}
+		if got := strings.Count(dump, "notrack"); got != rules || got > 0 && strings.Count(dump, fmt.Sprintf("udp dport %d notrack", port)) != got {
+			t.Errorf("with port %d:\n%s", port, dump)
+		}
+		if port == 0 && strings.Contains(dump, "tunnel") {
+			t.Errorf("without a tunnel:\n%s", dump)
 		}
 	}
 }

@@ -9,9 +9,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+	"sigs.k8s.io/knftables"
 
 	"github.com/skerry-dev/skerry/fleet"
 )
@@ -183,4 +186,51 @@ func removeTunnel() error {
 		return fmt.Errorf("take away %s: %w", tunnelName, err)
 	}
 	return nil
+}
+
+// tunnelPort is the port of tunnels for which a table has rules; 0: none.
+type tunnelPort uint16
+
+// tunnelHooks are where those rules are, by what begins the names of their chains; the port follows.
+var tunnelHooks = []struct {
+	prefix   string
+	hook     knftables.BaseChainHook
+	priority string
+}{
+	{"sk-tunnel-in-", knftables.PreroutingHook, "raw"},
+	{"sk-tunnel-out-", knftables.OutputHook, "raw"},
+	{"sk-tunnel-through-", knftables.ForwardHook, "mangle"},
+}
+
+// tunnelPortIn is the port in the name of a chain of tunnels; 0: it is no such.
+func tunnelPortIn(name string) tunnelPort {
+	for _, h := range tunnelHooks {
+		if text, is := strings.CutPrefix(name, h.prefix); is {
+			n, _ := strconv.ParseUint(text, 10, 16)
+			return tunnelPort(n)
+		}
+	}
+	return 0
+}
+
+// tunnel writes the rules for tunnels. What is in them is tracked, and they need not be: that would be done twice for each packet. Pods
+// send segments that fit their own link: what goes into a tunnel has to be shorter, and whoever is told so late waits.
+func (w writer) tunnel(is, want tunnelPort) {
+	for i, h := range tunnelHooks {
+		if is != 0 {
+			old := w.chain(fmt.Sprint(h.prefix, is))
+			w.shrink.Flush(old)
+			w.shrink.Delete(old)
+		}
+		if want == 0 {
+			continue
+		}
+		name := fmt.Sprint(h.prefix, want)
+		w.hook(name, knftables.FilterType, h.hook, h.priority)
+		if i < 2 {
+			w.rule(name, "udp dport", strconv.Itoa(int(want)), "notrack")
+		} else {
+			w.rule(name, "oifname", tunnelName, "tcp flags syn / syn,rst tcp option maxseg size set rt mtu")
+		}
+	}
 }
