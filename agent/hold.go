@@ -141,31 +141,31 @@ func (h *Holder) run(ctx context.Context, machine Addresses, c *campaign) {
 // keep has the machine have an address until the lease or ctx ends. The address has gone from the machine when it returns. An error is the
 // machine's: that the lease ended is none.
 func (h *Holder) keep(ctx context.Context, machine Addresses, c *campaign, own *lease.Lease) error {
-	err := machine.Hold(c.Addr, own.Until()) // first of all: others are told of it there
+	err := machine.Hold(c.Addr, own.Until(), own.Before()) // first of all: others are told of it there
 	if err == nil {
 		h.fails(c.Addr, "")
 		if h.has(c.Addr, true) {
 			h.log.Info("VIPAcquired", "address", c.Addr)
 		}
 	}
-	why := "it could not be had"
+	why, lingers := "it could not be had", false
 	for err == nil {
 		select {
 		case <-own.Renewed():
-			err = machine.Hold(c.Addr, own.Until())
+			err = machine.Hold(c.Addr, own.Until(), netip.Addr{})
 			h.metrics.renewed(c.Addr, own.Age())
 			continue
 		case <-own.Context().Done():
 			why = "its lease ended: no majority of the fleet's voters answered in time"
 		case <-ctx.Done():
-			why = "another node should have it"
+			why, lingers = "another node should have it", true
 		}
 		break
 	}
 	if err != nil && own.Over() { // this process was not run for so long that it was over
 		err, why = nil, "its lease ended while this process stood still"
 	}
-	errDrop := machine.Drop(c.Addr) // shut, whatever it returns
+	errDrop := machine.Drop(c.Addr, lingers) // shut, whatever it returns
 	own.Yield(h.heir(c))
 	if h.has(c.Addr, false) {
 		h.log.Info("VIPLost", "address", c.Addr, "why", why)
@@ -209,7 +209,7 @@ func (h *Holder) fails(a netip.Addr, why string) {
 	h.ring()
 }
 
-// tell adds to a report what the node has, and why it cannot have what it may.
+// tell adds to a report what the node has and could have, and why it cannot have what it may.
 func (h *Holder) tell(report *fleet.NodeReport) {
 	report.Electorate, report.Process = h.leases.Electorate(), h.leases.Process()
 	h.mu.Lock()
@@ -218,6 +218,12 @@ func (h *Holder) tell(report *fleet.NodeReport) {
 		report.Holding = append(report.Holding, a)
 	}
 	slices.SortFunc(report.Holding, netip.Addr.Compare)
+	for a := range h.campaigns {
+		if h.faults[a] == "" {
+			report.Seeking = append(report.Seeking, a)
+		}
+	}
+	slices.SortFunc(report.Seeking, netip.Addr.Compare)
 	for _, list := range []map[netip.Addr]string{h.unfit, h.faults} {
 		for a, why := range list {
 			report.Notes = append(report.Notes, fleet.Note{

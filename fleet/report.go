@@ -75,9 +75,10 @@ type NodeReport struct {
 	// Process is the process that says so, as other nodes know it by its datagrams; 0 where there are none.
 	Process uint64 `json:",omitempty"`
 	// Electorate is whom the node goes by for who has an address; the zero one where none is known. Holding are the addresses that it has
-	// by that, in order.
+	// by that, and Seeking those that it could have, Holding among them; in order.
 	Electorate Electorate   `json:",omitzero"`
 	Holding    []netip.Addr `json:",omitempty"`
+	Seeking    []netip.Addr `json:",omitempty"`
 	// Seen are the newest commits that the node has fetched: the leader looks for itself when somebody has seen one that it has not.
 	Seen  map[SourceName]Revision `json:",omitempty"`
 	Notes []Note

@@ -40,7 +40,7 @@ func TestServicesAcrossNodes(t *testing.T) {
 	// Two of the three are another node's from now on, as it says.
 	whole := plan().Report
 	m.stored.Slots = slices.Clone(m.stored.Slots)
-	beta := fleet.NodeReport{Node: "beta"}
+	beta := fleet.NodeReport{Node: "beta", Seeking: []netip.Addr{address}}
 	for i := range m.stored.Slots[1:] {
 		s := &m.stored.Slots[1+i]
 		s.Node = "beta"

@@ -200,13 +200,18 @@ func (p *planner) candidacies(backends []expose.Backend) []fleet.Candidacy {
 	if p.in.Leaving {
 		return nil
 	}
-	nodes := []fleet.NodeName{p.in.Node.Name}
+	nodes, seek := []fleet.NodeName{p.in.Node.Name}, map[netip.Addr][]fleet.NodeName{}
 	for i := range p.in.Others {
-		if n := p.in.Others[i].Node; !p.in.Silent[n] {
-			nodes = append(nodes, n)
+		r := &p.in.Others[i]
+		if p.in.Silent[r.Node] {
+			continue
+		}
+		nodes = append(nodes, r.Node)
+		for _, a := range r.Seeking {
+			seek[a] = append(seek[a], r.Node)
 		}
 	}
 	return expose.Candidacies(expose.NetInput{
 		Desired: p.in.Desired, Exposures: p.in.Assignment.Exposures, Backends: backends, Node: p.in.Node.Name,
-	}, nodes, p.in.Network.Virtual)
+	}, nodes, p.in.Network.Virtual, seek)
 }

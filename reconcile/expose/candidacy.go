@@ -15,36 +15,29 @@ const lastRank = 9
 // Candidacies are the addresses that a node may have, in order: those of Services of type LoadBalancer, and the fleet's own. With
 // externalTrafficPolicy Local a node without a ready end of the Service has nothing to say at its address, and leaves it to others; where
 // several Services share one, an end of any of them will do. The ranks of the nodes differ from address to address, so that many addresses are
-// spread over the nodes; they hang on nothing but names, so that all nodes think alike.
-func Candidacies(in NetInput, nodes []fleet.NodeName, virtual []netip.Addr) []fleet.Candidacy {
-	may, everybody := map[netip.Addr]bool{}, map[netip.Addr]bool{}
+// spread over the nodes; they hang on nothing but names, so that all nodes think alike. Seek are the nodes that say of themselves that they
+// could have an address: the first of them is its heir.
+func Candidacies(in NetInput, nodes []fleet.NodeName, virtual []netip.Addr, seek map[netip.Addr][]fleet.NodeName) []fleet.Candidacy {
+	may := map[netip.Addr]bool{}
 	for _, a := range virtual {
-		may[a], everybody[a] = true, true
+		may[a] = true
 	}
 	exposures, backends := exposuresByID(in.Exposures), backendsByID(in.Backends)
-	local := map[netip.Addr][]*served{}
-	others := func(a netip.Addr, node fleet.NodeName) bool {
-		return everybody[a] || slices.ContainsFunc(local[a], func(s *served) bool { return s.here(node) > 0 })
-	}
 	for o, svc := range fleet.Each[*corev1.Service](in.Desired) {
 		s := &served{id: o.ID, svc: svc, endpoints: backends[o.ID].Endpoints}
+		if svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal && s.here(in.Node) == 0 {
+			continue
+		}
 		for _, a := range exposures[o.ID].Balancers {
-			if svc.Spec.ExternalTrafficPolicy != corev1.ServiceExternalTrafficPolicyLocal {
-				may[a], everybody[a] = true, true
-				continue
-			}
-			local[a] = append(local[a], s)
-			if s.here(in.Node) > 0 {
-				may[a] = true
-			}
+			may[a] = true
 		}
 	}
 	var list []fleet.Candidacy
 	for a := range may {
 		c := fleet.Candidacy{Addr: a, Rank: rankOf(a, in.Node, nodes)}
 		best := len(nodes)
-		for _, n := range nodes {
-			if r := rankOf(a, n, nodes); n != in.Node && r < best && others(a, n) {
+		for _, n := range seek[a] {
+			if r := rankOf(a, n, nodes); n != in.Node && r < best {
 				c.Heir, best = n, r
 			}
 		}
