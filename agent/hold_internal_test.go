@@ -31,6 +31,9 @@ type street struct {
 	agent map[fleet.NodeName]*process
 	names []fleet.NodeName
 	wants []fleet.Candidacy
+	// By address: whom what is not known to the last that has it is sent on to, and whether the last that dropped it lets it go on.
+	before  map[netip.Addr]netip.Addr
+	lingers map[netip.Addr]bool
 }
 
 // process is an agent's part in addresses.
@@ -42,7 +45,7 @@ type process struct {
 }
 
 func newStreet(t *testing.T, addresses int, names ...fleet.NodeName) *street {
-	s := &street{t: t, lan: leasetest.NewLAN(), began: time.Now(), open: map[netip.Addr]map[fleet.NodeName]time.Duration{}, agent: map[fleet.NodeName]*process{}, names: names}
+	s := &street{t: t, lan: leasetest.NewLAN(), began: time.Now(), open: map[netip.Addr]map[fleet.NodeName]time.Duration{}, before: map[netip.Addr]netip.Addr{}, lingers: map[netip.Addr]bool{}, agent: map[fleet.NodeName]*process{}, names: names}
 	for i := range addresses {
 		s.wants = append(s.wants, fleet.Candidacy{Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})})
 	}
@@ -61,7 +64,7 @@ type kernel struct {
 
 func (k *kernel) Eligible(netip.Addr) string { return "" }
 
-func (k *kernel) Hold(a netip.Addr, until time.Duration) error {
+func (k *kernel) Hold(a netip.Addr, until time.Duration, before netip.Addr) error {
 	if k.fault != nil {
 		if err := k.fault(a); err != nil {
 			return err
@@ -78,6 +81,7 @@ func (k *kernel) Hold(a netip.Addr, until time.Duration) error {
 	}
 	if k.open[a][k.name] <= now {
 		k.story = append(k.story, fmt.Sprintf("%s: %s has %s", now-time.Hour, k.name, a))
+		k.before[a] = before
 	}
 	k.open[a][k.name] = until
 	for other, end := range k.open[a] {
@@ -88,10 +92,13 @@ func (k *kernel) Hold(a netip.Addr, until time.Duration) error {
 	return nil
 }
 
-func (k *kernel) Drop(a netip.Addr) error {
+func (k *kernel) Drop(a netip.Addr, lingers bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.open[a] != nil {
+		if k.open[a][k.name] > k.now() {
+			k.lingers[a] = lingers
+		}
 		k.open[a][k.name] = 0
 	}
 	return nil
@@ -104,7 +111,7 @@ func (s *street) start(name fleet.NodeName, fault ...func(netip.Addr) error) *pr
 		k.fault = f
 	}
 	for _, c := range s.wants {
-		_ = k.Drop(c.Addr)
+		_ = k.Drop(c.Addr, false)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &process{cancel: cancel, leases: lease.NewNode(lease.Config{Self: name, Conn: s.lan.Plug(name), Now: s.now})}
@@ -208,6 +215,9 @@ func TestHolder(t *testing.T) {
 		if got := s.has(address); !slices.Equal(got, []fleet.NodeName{heir}) {
 			t.Errorf("20 ms after it was let go %v have it, want %s", got, heir)
 		}
+		if !s.lingers[address] || s.before[address] != leasetest.AddrOf(first).Addr() {
+			t.Errorf("what is under way goes on with %v: %v, and %s lets it: %v", first, s.before[address], first, s.lingers[address])
+		}
 		s.agent[first].want(s.wants) // it does not take it back
 		<-time.After(10 * time.Second)
 		if got := s.has(address); !slices.Equal(got, []fleet.NodeName{heir}) {
@@ -215,6 +225,9 @@ func TestHolder(t *testing.T) {
 		}
 		s.kill(heir)
 		s.someone(time.Second)
+		if s.before[address].IsValid() {
+			t.Errorf("what was under way goes on with who was killed")
+		}
 		report = fleet.NodeReport{}
 		s.agent["c"].tell(&report)
 		if s.start(heir); len(report.Holding) > 0 {

@@ -279,6 +279,9 @@ func (n *Node) settle(now Instant) {
 	for key, waiter := range n.waiters {
 		if until := n.machine.Until(key); until > now && n.leases[key] == nil {
 			l := newLease(n, key, until, now)
+			if p := n.peers[n.machine.Before(key)]; p != nil {
+				l.before = p.Addr.Addr().Unmap()
+			}
 			n.leases[key] = l
 			delete(n.waiters, key)
 			waiter <- l
@@ -442,6 +445,7 @@ type Lease struct {
 	ctx     context.Context //nolint:containedctx // a lease is a context: coord.Lease
 	cancel  context.CancelFunc
 	renewed chan struct{}
+	before  netip.Addr
 
 	mu    sync.Mutex
 	until Instant
@@ -478,6 +482,9 @@ func (l *Lease) Until() Instant {
 	defer l.mu.Unlock()
 	return l.until
 }
+
+// Before is where the node is that has let go of the key for this one; the zero Addr: none has.
+func (l *Lease) Before() netip.Addr { return l.before }
 
 // Age is how long ago the asking began that Until counts from: right after a renewal, how long that took.
 func (l *Lease) Age() time.Duration {

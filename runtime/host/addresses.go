@@ -15,8 +15,18 @@ type Addresses interface {
 	// through, whatever becomes of this process; a call that comes after it is as a first one. An until that is past opens nothing,
 	// and is an error. After any other error the address may be had until the moment of the call before. An address that the
 	// machine has from somebody else is ErrConflict, and stays as it is.
-	Hold(a netip.Addr, until time.Duration) error
+	//
+	// Before is the machine that has let go of the address for this one, with lingers; the zero Addr: none has. For as long as it
+	// does, words over TCP of connections that are not known here are sent on to it. It is heeded by the first call only, and that they
+	// cannot be is logged, and no error.
+	Hold(a netip.Addr, until time.Duration, before netip.Addr) error
 	// Drop shuts the fence first, and then takes the address away. It is shut when Drop returns, also with an error, which says that
 	// Drop has to be called again. An address that is not held is no error.
-	Drop(a netip.Addr) error
+	//
+	// With lingers, connections over TCP that are led on to pods here may go on for as long as Lingers, which is IPv4 only: the fence
+	// lets their packets through, and no packet that begins one.
+	Drop(a netip.Addr, lingers bool) error
 }
+
+// Lingers is for how long connections to an address may go on where it was: as long as pods have to end, unless they say otherwise.
+const Lingers = 30 * time.Second

@@ -30,7 +30,7 @@ func BenchmarkRenewal(b *testing.B) {
 			defer h.Close()
 			a := netip.MustParseAddr("10.78.0.50")
 			for b.Loop() {
-				if err := h.Hold(a, bootTime()+time.Minute); err != nil {
+				if err := h.Hold(a, bootTime()+time.Minute, netip.Addr{}); err != nil {
 					b.Fatal(err)
 				}
 			}

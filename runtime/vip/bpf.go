@@ -19,9 +19,12 @@ const addresses = 4096
 // bpfFence is a program on each link for each direction, and a map of addresses with the moments until which they may pass. Moments are
 // absolute, so it does no harm to write one late.
 type bpfFence struct {
-	deadlines *ebpf.Map // address as in 16 bytes -> nanoseconds of the boot clock
+	deadlines *ebpf.Map // address as in 16 bytes -> passage, in nanoseconds
 	in, out   *ebpf.Program
 }
+
+// passageSize is how many bytes a passage has in the map.
+const passageSize = 16
 
 // newBPF loads the programs, and puts them on loopback for a moment, to see whether this kernel can do that.
 func newBPF() (_ *bpfFence, err error) {
@@ -33,7 +36,7 @@ func newBPF() (_ *bpfFence, err error) {
 		}
 	}()
 	f.deadlines, err = ebpf.NewMap(&ebpf.MapSpec{
-		Name: "skerry_vip", Type: ebpf.Hash, KeySize: 16, ValueSize: 8, MaxEntries: addresses, Flags: unix.BPF_F_NO_PREALLOC,
+		Name: "skerry_vip", Type: ebpf.Hash, KeySize: 16, ValueSize: passageSize, MaxEntries: addresses, Flags: unix.BPF_F_NO_PREALLOC,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make map: %w", err)
@@ -67,14 +70,14 @@ func load(name string, deadlines *ebpf.Map, fields []field) (*ebpf.Program, erro
 func (f *bpfFence) kind() string { return FenceBPF }
 
 func (f *bpfFence) open(a netip.Addr, until time.Duration) error {
-	if err := f.deadlines.Put(a.As16(), uint64(until)); err != nil {
+	if err := f.deadlines.Put(a.As16(), passage{Until: until}); err != nil {
 		return fmt.Errorf("open the fence: %w", err)
 	}
 	return nil
 }
 
-func (f *bpfFence) shut(a netip.Addr) error {
-	if err := f.deadlines.Put(a.As16(), uint64(0)); err != nil {
+func (f *bpfFence) shut(a netip.Addr, lingers time.Duration) error {
+	if err := f.deadlines.Put(a.As16(), passage{Lingers: lingers}); err != nil {
 		return fmt.Errorf("shut the fence: %w", err)
 	}
 	return nil
@@ -119,7 +122,7 @@ func instructions(deadlines int, fields []field) asm.Instructions {
 		key     = -16 // on the stack
 		scratch = -24
 	)
-	context, deadline := asm.R6, asm.R8
+	context, deadline, lingers := asm.R6, asm.R8, asm.R9
 	read := func(at, size, to int) asm.Instructions {
 		return asm.Instructions{
 			asm.Mov.Reg(asm.R1, context),
@@ -147,6 +150,10 @@ func instructions(deadlines int, fields []field) asm.Instructions {
 			asm.FnMapLookupElem.Call(),
 		)
 	}
+	// byteAt has R1 be a byte of the packet. It goes to none where the packet ends before.
+	byteAt := func(at int, none string) asm.Instructions {
+		return append(read(at, 1, scratch), asm.JNE.Imm(asm.R0, 0, none), asm.LoadMem(asm.R1, asm.RFP, scratch, asm.Byte))
+	}
 	ins := asm.Instructions{
 		asm.Mov.Reg(context, asm.R1),
 		// Frames of a VLAN are for another link. Those with the number 0 are in none.
@@ -161,11 +168,7 @@ func instructions(deadlines int, fields []field) asm.Instructions {
 		next := fmt.Sprintf("next%d", i)
 		ins = append(ins, asm.JNE.Imm(asm.R7, int32(wireOrder(f.ether)), next))
 		for _, c := range f.where {
-			ins = append(ins, read(c.at, 1, scratch)...)
-			ins = append(ins,
-				asm.JNE.Imm(asm.R0, 0, next),
-				asm.LoadMem(asm.R1, asm.RFP, scratch, asm.Byte),
-				asm.JNE.Imm(asm.R1, int32(c.is), next))
+			ins = append(append(ins, byteAt(c.at, next)...), asm.JNE.Imm(asm.R1, int32(c.is), next))
 		}
 		if f.except != 0 {
 			ins = append(append(ins, look(f.except, f.size, next)...), asm.JNE.Imm(asm.R0, 0, next))
@@ -174,9 +177,17 @@ func instructions(deadlines int, fields []field) asm.Instructions {
 		ins = append(ins,
 			asm.JEq.Imm(asm.R0, 0, next),
 			asm.LoadMem(deadline, asm.R0, 0, asm.DWord),
+			asm.LoadMem(lingers, asm.R0, passageSize/2, asm.DWord),
 			asm.FnKtimeGetBootNs.Call(),
-			asm.JGT.Reg(asm.R0, deadline, "drop"),
-			asm.Mov.Imm(asm.R0, 0).WithSymbol(next))
+			asm.JLE.Reg(asm.R0, deadline, next))
+		if f.lingers {
+			ins = append(ins, asm.JGT.Reg(asm.R0, lingers, "drop"))
+			for _, c := range goesOn {
+				ins = append(append(ins, byteAt(c.at, "drop")...), asm.JNE.Imm(asm.R1, int32(c.is), "drop"))
+			}
+			ins = append(append(ins, byteAt(tcpFlags, "drop")...), asm.And.Imm(asm.R1, tcpBoth), asm.JNE.Imm(asm.R1, tcpSYN, next))
+		}
+		ins = append(ins, asm.Ja.Label("drop"), asm.Mov.Imm(asm.R0, 0).WithSymbol(next))
 	}
 	return append(ins,
 		asm.Mov.Imm(asm.R0, goOn).WithSymbol("pass"),

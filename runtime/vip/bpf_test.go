@@ -25,8 +25,11 @@ func TestPrograms(t *testing.T) {
 	}
 	must(t, f.open(gone4, bootTime()-1))
 	for _, a := range []netip.Addr{shut4, shut6} {
-		must(t, f.shut(a))
+		must(t, f.shut(a, 0))
 	}
+	lingers4, ended4 := netip.MustParseAddr("10.0.0.5"), netip.MustParseAddr("10.0.0.6")
+	must(t, f.shut(lingers4, bootTime()+time.Minute))
+	must(t, f.shut(ended4, bootTime()-1))
 	ether := func(kind uint16, body ...byte) []byte {
 		return append(binary.BigEndian.AppendUint16(make([]byte, 12), kind), body...)
 	}
@@ -48,6 +51,13 @@ func TestPrograms(t *testing.T) {
 		copy(b[24:], destination.AsSlice())
 		return ether(unix.ETH_P_IPV6, b...)
 	}
+	tcp := func(source, destination netip.Addr, flags byte) []byte {
+		b := append(ip(source, destination), make([]byte, 12)...)
+		b[network+9], b[network+tcpFlags] = unix.IPPROTO_TCP, flags
+		return b
+	}
+	options := tcp(other4, lingers4, 0x10)
+	options[network] = 0x46
 	nd := func(kind byte, target netip.Addr) []byte {
 		b := ip(other6, netip.MustParseAddr("ff02::1"))
 		b[network+6], b[network+40] = unix.IPPROTO_ICMPV6, kind
@@ -77,6 +87,20 @@ func TestPrograms(t *testing.T) {
 		{"IPv4 to one whose time is over", ip(other4, gone4), stop, pass},
 		{"IPv4 from a shut one", ip(shut4, other4), pass, stop},
 		{"IPv4 from an open one", ip(open4, other4), pass, pass},
+		{"TCP to a shut one", tcp(other4, shut4, 0x10), stop, pass},
+		{"what goes on to one that lingers", tcp(other4, lingers4, 0x10), pass, pass},
+		{"what goes on from one that lingers", tcp(lingers4, other4, 0x18), pass, pass},
+		{"the end of a connection to one that lingers", tcp(other4, lingers4, 0x01), pass, pass},
+		{"the first answer of one that lingers", tcp(lingers4, other4, 0x12), pass, pass},
+		{"a new connection to one that lingers", tcp(other4, lingers4, 0x02), stop, pass},
+		{"a new connection from one that lingers", tcp(lingers4, other4, 0x02), pass, stop},
+		{"with options, to one that lingers", options, stop, pass},
+		{"UDP to one that lingers", ip(other4, lingers4), stop, pass},
+		{"UDP from one that lingers", ip(lingers4, other4), pass, stop},
+		{"ARP for one that lingers", arp(other4, lingers4), stop, pass},
+		{"ARP of one that lingers", arp(lingers4, other4), pass, stop},
+		{"TCP to one that lingered", tcp(other4, ended4, 0x10), stop, pass},
+		{"TCP from one that lingered", tcp(ended4, other4, 0x10), pass, stop},
 		{"IPv6 to an open one", ip(other6, open6), pass, pass},
 		{"IPv6 to a shut one", ip(other6, shut6), stop, pass},
 		{"IPv6 from a shut one", ip(shut6, other6), pass, stop},

@@ -5,6 +5,9 @@ import (
 	"time"
 )
 
+// passage is until when something of an address may pass, by the boot clock: all of it, and what goes on of it.
+type passage struct{ Until, Lingers time.Duration }
+
 // fence is what in the kernel lets packets of an address through until a moment, and none after it. An address that it was never told of is
 // none of its business. Safe for concurrent use.
 type fence interface {
@@ -14,8 +17,8 @@ type fence interface {
 	guard(l Link) (changed bool, err error)
 	// open lets an address through until a moment of the boot clock.
 	open(a netip.Addr, until time.Duration) error
-	// shut lets it through no more.
-	shut(a netip.Addr) error
+	// shut lets it through no more, but for what goes on of it over TCP and IPv4 until lingers, a moment of the boot clock; past: nothing.
+	shut(a netip.Addr, lingers time.Duration) error
 	// close takes the fence away from all links.
 	close() error
 }

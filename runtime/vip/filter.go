@@ -230,8 +230,8 @@ func keys(id ebpf.ProgramID) (all []netip.Addr, err error) {
 		}
 		defer m.Close()
 		var key [16]byte
-		var until uint64
-		for each := m.Iterate(); each.Next(&key, &until); {
+		var value []byte // of whatever size it had then
+		for each := m.Iterate(); each.Next(&key, &value); {
 			all = append(all, netip.AddrFrom16(key).Unmap())
 		}
 	}

@@ -34,16 +34,16 @@ type nftFence struct {
 	mu    sync.Mutex
 	conn  *nftables.Conn
 	links map[int]Link
-	until map[netip.Addr]time.Duration // as it was wanted last; 0: shut
+	known map[netip.Addr]passage // as it was wanted last
 }
 
 // newNFT writes the fence for loopback, to see whether this kernel can do that, and removes it.
 func newNFT(egress bool) (*nftFence, error) {
-	f := &nftFence{egress: egress, links: map[int]Link{}, until: map[netip.Addr]time.Duration{}}
+	f := &nftFence{egress: egress, links: map[int]Link{}, known: map[netip.Addr]passage{}}
 	if err := f.build(map[int]Link{1: {Index: 1, Name: "lo"}}); err != nil {
 		return nil, err
 	}
-	return f, sweepTables()
+	return f, sweepTables(nftTable)
 }
 
 func (f *nftFence) kind() string { return FenceNFT }
@@ -70,17 +70,17 @@ func (f *nftFence) guard(l Link) (bool, error) {
 func (f *nftFence) open(a netip.Addr, until time.Duration) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.until[a] = until
+	f.known[a] = passage{Until: until}
 	if err := f.renew(a); err != nil {
 		return fmt.Errorf("open the fence: %w", err)
 	}
 	return nil
 }
 
-func (f *nftFence) shut(a netip.Addr) error {
+func (f *nftFence) shut(a netip.Addr, lingers time.Duration) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.until[a] = 0
+	f.known[a] = passage{Lingers: lingers}
 	if err := f.renew(a); err != nil {
 		return fmt.Errorf("shut the fence: %w", err)
 	}
@@ -91,7 +91,7 @@ func (f *nftFence) close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.forget()
-	return sweepTables()
+	return sweepTables(nftTable)
 }
 
 // renew writes an address, and all else when the tables are gone.
@@ -118,7 +118,7 @@ func (f *nftFence) rebuild() error {
 			return err
 		}
 	}
-	for a := range f.until {
+	for a := range f.known {
 		if err := f.write(a, slack); err != nil {
 			return err
 		}
@@ -136,22 +136,31 @@ func (f *nftFence) write(a netip.Addr, within time.Duration) error {
 		return err
 	}
 	begun := bootTime()
-	left := f.until[a] - begun - within
 	key := []nftables.SetElement{{Key: a.AsSlice()}}
-	timed := []nftables.SetElement{{Key: a.AsSlice(), Timeout: max(left, leastTimeout)}}
 	var errs []error
+	timed := false
+	// last has an address be in a set until a moment. An element that is there is not written anew, and one that is not there cannot be removed.
+	last := func(set *nftables.Set, until time.Duration) {
+		left := until - begun - within
+		one := []nftables.SetElement{{Key: a.AsSlice(), Timeout: max(left, leastTimeout)}}
+		errs = append(errs, conn.SetAddElements(set, one), conn.SetDeleteElements(set, one))
+		if left >= leastTimeout {
+			timed = true
+			errs = append(errs, conn.SetAddElements(set, one))
+		}
+	}
 	for _, t := range f.tables() {
 		known, open := f.sets(t, len(a.AsSlice()))
-		// An element that is there is not written anew, and one that is not there cannot be removed.
-		errs = append(errs, conn.SetAddElements(known, key), conn.SetAddElements(open, timed), conn.SetDeleteElements(open, timed))
-		if left >= leastTimeout {
-			errs = append(errs, conn.SetAddElements(open, timed))
+		errs = append(errs, conn.SetAddElements(known, key))
+		last(open, f.known[a].Until)
+		if a.Is4() {
+			last(lingering(t), f.known[a].Lingers)
 		}
 	}
 	if err := errors.Join(append(errs, f.flush(conn))...); err != nil {
 		return err
 	}
-	if left >= leastTimeout && bootTime()-begun > within {
+	if timed && bootTime()-begun > within {
 		return f.write(a, 2*within)
 	}
 	return nil
@@ -199,6 +208,11 @@ func (*nftFence) sets(t *nftables.Table, size int) (known, open *nftables.Set) {
 		&nftables.Set{Table: t, Name: "sk-open" + suffix, KeyType: kind, HasTimeout: true}
 }
 
+// lingering is the set of a table for addresses of IPv4 of which some goes on.
+func lingering(t *nftables.Table) *nftables.Set {
+	return &nftables.Set{Table: t, Name: "sk-linger4", KeyType: nftables.TypeIPAddr, HasTimeout: true}
+}
+
 // build writes tables, sets and chains, as they are wherever they are not.
 func (f *nftFence) build(links map[int]Link) error {
 	conn, err := f.connect()
@@ -209,6 +223,7 @@ func (f *nftFence) build(links map[int]Link) error {
 	tables := f.tables()
 	for _, t := range tables {
 		conn.AddTable(t)
+		errs = append(errs, conn.AddSet(lingering(t), nil))
 		for _, size := range []int{4, 16} {
 			known, open := f.sets(t, size)
 			errs = append(errs, conn.AddSet(known, nil), conn.AddSet(open, nil))
@@ -247,22 +262,33 @@ func (f *nftFence) chain(conn *nftables.Conn, l Link, c *nftables.Chain, fields 
 	for _, a := range fields {
 		known, open := f.sets(c.Table, a.size)
 		var rule []expr.Any
+		has := func(where []content) {
+			for _, b := range where {
+				rule = append(rule, bytesAt(b.at, 1), is([]byte{b.is}))
+			}
+		}
+		add := func(more ...expr.Any) {
+			conn.AddRule(&nftables.Rule{Table: c.Table, Chain: c, Exprs: append(slices.Clip(rule), more...)})
+		}
 		if c.Device == "" {
 			rule = append(rule, &expr.Meta{Key: expr.MetaKeyOIF, Register: 1}, is(binary.NativeEndian.AppendUint32(nil, uint32(l.Index))))
 		}
 		rule = append(rule, &expr.Meta{Key: expr.MetaKeyPROTOCOL, Register: 1}, is([]byte{byte(a.ether >> 8), byte(a.ether)}))
-		for _, b := range a.where {
-			rule = append(rule, bytesAt(b.at, 1), is([]byte{b.is}))
+		if a.lingers {
+			every := rule
+			has(goesOn)
+			add(bytesAt(a.at, a.size), &expr.Lookup{SourceRegister: 1, SetName: lingering(c.Table).Name},
+				bytesAt(tcpFlags, 1), masked([]byte{tcpBoth}), isNot([]byte{tcpSYN}), &expr.Verdict{Kind: expr.VerdictReturn})
+			rule = every
 		}
+		has(a.where)
 		if a.except != 0 {
 			rule = append(rule, bytesAt(a.except, a.size), &expr.Lookup{SourceRegister: 1, SetName: known.Name, Invert: true})
 		}
-		conn.AddRule(&nftables.Rule{Table: c.Table, Chain: c, Exprs: append(rule,
-			bytesAt(a.at, a.size),
+		add(bytesAt(a.at, a.size),
 			&expr.Lookup{SourceRegister: 1, SetName: known.Name},
 			&expr.Lookup{SourceRegister: 1, SetName: open.Name, Invert: true},
-			&expr.Verdict{Kind: expr.VerdictDrop},
-		)})
+			&expr.Verdict{Kind: expr.VerdictDrop})
 	}
 }
 
@@ -271,10 +297,16 @@ func bytesAt(at, size int) expr.Any {
 	return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: uint32(at), Len: uint32(size)}
 }
 
-func is(b []byte) expr.Any { return &expr.Cmp{Register: 1, Op: expr.CmpOpEq, Data: b} }
+func is(b []byte) expr.Any    { return &expr.Cmp{Register: 1, Op: expr.CmpOpEq, Data: b} }
+func isNot(b []byte) expr.Any { return &expr.Cmp{Register: 1, Op: expr.CmpOpNeq, Data: b} }
 
-// ourTables are those of ours that there are, whichever process made them. A kernel without nftables has none.
-func ourTables(conn *nftables.Conn) ([]*nftables.Table, error) {
+// masked leaves of what was read these bits.
+func masked(b []byte) expr.Any {
+	return &expr.Bitwise{SourceRegister: 1, DestRegister: 1, Len: uint32(len(b)), Mask: b, Xor: make([]byte, len(b))}
+}
+
+// tablesOf are those with a name that there are, whichever process made them. A kernel without nftables has none.
+func tablesOf(conn *nftables.Conn, name string) ([]*nftables.Table, error) {
 	all, err := conn.ListTables()
 	switch {
 	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EINVAL):
@@ -282,11 +314,11 @@ func ourTables(conn *nftables.Conn) ([]*nftables.Table, error) {
 	case err != nil:
 		return nil, fmt.Errorf("list tables of nftables: %w", err)
 	}
-	return slices.DeleteFunc(all, func(t *nftables.Table) bool { return t.Name != nftTable }), nil
+	return slices.DeleteFunc(all, func(t *nftables.Table) bool { return t.Name != name }), nil
 }
 
-// sweepTables removes all of ours.
-func sweepTables() error {
+// sweepTables removes all with a name.
+func sweepTables(name string) error {
 	conn, err := nftables.New()
 	if errors.Is(err, unix.EPROTONOSUPPORT) {
 		return nil
@@ -294,7 +326,7 @@ func sweepTables() error {
 	if err != nil {
 		return fmt.Errorf("speak to nftables: %w", err)
 	}
-	all, err := ourTables(conn)
+	all, err := tablesOf(conn, name)
 	if err != nil || len(all) == 0 {
 		return err
 	}
@@ -302,7 +334,7 @@ func sweepTables() error {
 		conn.DelTable(t)
 	}
 	if err := conn.Flush(); err != nil {
-		return fmt.Errorf("remove tables of the fence: %w", err)
+		return fmt.Errorf("remove tables %s: %w", name, err)
 	}
 	return nil
 }
@@ -316,7 +348,7 @@ func rememberedByTables() (found []netip.Addr, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("speak to nftables: %w", err)
 	}
-	all, err := ourTables(conn)
+	all, err := tablesOf(conn, nftTable)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ type field struct {
 	size   int       // 4 or 16
 	where  []content // what else has to be in the packet
 	except int       // where another address of ours lets the packet through all the same; 0: nowhere
+	// Packets with it may be of connections that go on where the address was: those that goesOn says.
+	lingers bool
 }
 
 // content is a byte of a packet.
@@ -28,11 +30,24 @@ var (
 	advertisement = []content{{6, unix.IPPROTO_ICMPV6}, {40, 136}}
 )
 
+// What goes on of a connection is TCP in an IPv4 packet without options, and not the word with which one begins: of the flags at tcpFlags only
+// tcpSYN of both in tcpBoth.
+const (
+	tcpFlags = 20 + 13
+	tcpSYN   = 0x02
+	tcpBoth  = tcpSYN | 0x10 // and ACK
+)
+
+// destination is where the destination stands in an IPv4 packet.
+const destination = 16
+
+var goesOn = []content{{0, 0x45}, {9, unix.IPPROTO_TCP}}
+
 // incoming is what is meant for an address: where it is the destination, and where somebody asks for it. Who has it by now may speak: the
 // machine that had it before may be a client of it, and has to hear that it moved.
 var incoming = []field{
 	{ether: unix.ETH_P_ARP, at: 24, size: 4, except: 14},
-	{ether: unix.ETH_P_IP, at: 16, size: 4},
+	{ether: unix.ETH_P_IP, at: destination, size: 4, lingers: true},
 	{ether: unix.ETH_P_IPV6, at: 24, size: 16},
 	{ether: unix.ETH_P_IPV6, at: 48, size: 16, where: solicitation},
 }
@@ -41,7 +56,7 @@ var incoming = []field{
 // that had an address and has connections of it left asks for its clients by ARP in its name, and they would follow.
 var outgoing = []field{
 	{ether: unix.ETH_P_ARP, at: 14, size: 4},
-	{ether: unix.ETH_P_IP, at: 12, size: 4},
+	{ether: unix.ETH_P_IP, at: 12, size: 4, lingers: true},
 	{ether: unix.ETH_P_IPV6, at: 8, size: 16},
 	{ether: unix.ETH_P_IPV6, at: 48, size: 16, where: advertisement},
 }

@@ -131,7 +131,7 @@ func sweep() error {
 	if err := sweepAddresses(append(known, byTables...)); err != nil {
 		return err
 	}
-	return errors.Join(sweepFilters(0), sweepTables())
+	return errors.Join(sweepFilters(0), sweepTables(nftTable), sweepTables(beforeTable))
 }
 
 // choose makes the fence that is wanted, or the best that there can be.
@@ -169,7 +169,7 @@ func choose(kind string) (fence, error) {
 }
 
 // Hold makes the machine have an address; see host.Addresses.
-func (h *Holder) Hold(a netip.Addr, until time.Duration) error {
+func (h *Holder) Hold(a netip.Addr, until time.Duration, before netip.Addr) error {
 	one := h.one(a.Unmap())
 	one.mu.Lock()
 	defer one.mu.Unlock()
@@ -188,18 +188,18 @@ func (h *Holder) Hold(a netip.Addr, until time.Duration) error {
 		return nil
 	}
 	if one.taken { // others may have had it meanwhile
-		if err := h.give(one); err != nil {
+		if err := h.give(one, 0); err != nil {
 			return fmt.Errorf("take address %s: %w", a, err)
 		}
 	}
-	if err := h.take(one, until); err != nil {
+	if err := h.take(one, until, before.Unmap()); err != nil {
 		return fmt.Errorf("take address %s: %w", a, err)
 	}
 	return nil
 }
 
 // take makes the machine have an address that it has not. one.mu is locked.
-func (h *Holder) take(one *holding, until time.Duration) error {
+func (h *Holder) take(one *holding, until time.Duration, before netip.Addr) error {
 	have, err := list()
 	if err != nil {
 		return err
@@ -220,8 +220,11 @@ func (h *Holder) take(one *holding, until time.Duration) error {
 		return err
 	}
 	l := links[0]
+	if before.Is4() && one.addr.Is4() && near(before, l, have) { // now: what has been led to a pod here cannot be sent back
+		h.sendBack(one, before)
+	}
 	if err := addAddress(l, one.addr); err != nil {
-		return errors.Join(err, h.fence.shut(one.addr))
+		return errors.Join(err, h.fence.shut(one.addr, 0))
 	}
 	told := h.tell.Announce(l, one.addr)
 	one.taken, one.until, one.since, one.link, one.conflicts = true, until, time.Now(), l, 0
@@ -230,7 +233,18 @@ func (h *Holder) take(one *holding, until time.Duration) error {
 	if told != nil {
 		h.log.Warn("neighbours were not told of an address", "addr", one.addr, "err", told)
 	}
+	if one.sent && !before.IsValid() { // it comes from another machine than then
+		h.sendBack(one, netip.Addr{})
+	}
 	return nil
+}
+
+// sendBack has connections that are under way go on where they are. one.mu is locked.
+func (h *Holder) sendBack(one *holding, to netip.Addr) {
+	one.sent = to.IsValid()
+	if err := sendBack(one.addr, to, host.Lingers); err != nil {
+		h.log.Warn("connections to an address that are under way are lost", "addr", one.addr, "err", err)
+	}
 }
 
 // guard puts the fence on links, and says whether it was not there.
@@ -246,23 +260,27 @@ func (h *Holder) guard(links []Link) (changed bool, err error) {
 }
 
 // Drop makes the machine have an address no more; see host.Addresses.
-func (h *Holder) Drop(a netip.Addr) error {
+func (h *Holder) Drop(a netip.Addr, lingers bool) error {
 	one := h.one(a.Unmap())
 	one.mu.Lock()
 	defer one.mu.Unlock()
 	if !one.taken {
 		return nil
 	}
-	if err := h.give(one); err != nil {
+	until := time.Duration(0)
+	if lingers {
+		until = bootTime() + host.Lingers
+	}
+	if err := h.give(one, until); err != nil {
 		return fmt.Errorf("give up address %s: %w", a, err)
 	}
 	h.log.Info("gave up an address of the fleet", "addr", one.addr)
 	return nil
 }
 
-// give makes the machine have an address no more that it has. one.mu is locked.
-func (h *Holder) give(one *holding) error {
-	errShut := h.fence.shut(one.addr)
+// give makes the machine have an address no more that it has; what goes on there may do so until a moment. one.mu is locked.
+func (h *Holder) give(one *holding, lingers time.Duration) error {
+	errShut := h.fence.shut(one.addr, lingers)
 	errGone := removeAddress(one.link.Index, one.addr)
 	if errShut != nil && errGone != nil {
 		time.Sleep(one.until - bootTime()) // it shuts by itself
@@ -295,7 +313,7 @@ func (h *Holder) Close() error {
 	h.closed.Store(true)
 	var errs []error
 	for _, one := range h.all() {
-		errs = append(errs, h.Drop(one.addr))
+		errs = append(errs, h.Drop(one.addr, false))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return err
@@ -310,7 +328,7 @@ func (h *Holder) end() error {
 	if h.wire != nil {
 		h.wire.close()
 	}
-	return h.fence.close()
+	return errors.Join(h.fence.close(), sweepTables(beforeTable))
 }
 
 // one is what there is of an address, made when it is asked for first.

@@ -308,7 +308,7 @@ func obey() {
 	}
 	var h *Holder
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		w := append(strings.Fields(lines.Text()), "", "", "")
+		w := append(strings.Fields(lines.Text()), "", "", "", "")
 		addr, _ := netip.ParseAddr(w[1])
 		number, _ := strconv.ParseInt(w[2], 10, 64)
 		var err error
@@ -321,7 +321,8 @@ func obey() {
 				Changed:  func() { say("!changed") },
 			})
 		case "hold":
-			err = h.Hold(addr, time.Duration(number))
+			before, _ := netip.ParseAddr(w[3])
+			err = h.Hold(addr, time.Duration(number), before)
 		case "late": // what a process does that slept after it had looked at the clock
 			err = h.fence.open(addr, time.Duration(number))
 		case "keep": // for TTL, every so often
@@ -330,7 +331,7 @@ func obey() {
 			renew := func() error {
 				until := bootTime() + ttl
 				say("!until %s %d", addr, until)
-				return h.Hold(addr, until)
+				return h.Hold(addr, until, netip.Addr{})
 			}
 			if err = renew(); err == nil {
 				go func() {
@@ -340,7 +341,7 @@ func obey() {
 				}()
 			}
 		case "drop":
-			err = h.Drop(addr)
+			err = h.Drop(addr, w[2] == "lingers")
 			said = strconv.FormatInt(int64(bootTime()), 10)
 		case "state":
 			said = fmt.Sprintf("%+v", h.State())
