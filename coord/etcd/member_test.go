@@ -191,3 +191,26 @@ func TestDefragment(t *testing.T) {
 		t.Fatalf("%d bytes are left", size)
 	}
 }
+
+// TestLeaderlessMember: what is asked of a member that knows no leader is done by another one, at once.
+func TestLeaderlessMember(t *testing.T) {
+	members, _ := three(t)
+	alone := members["a"].Endpoints()
+	s := connected(t, Config{Endpoints: alone, Node: "a", TTL: shortTTL})
+	for _, name := range []string{"b", "c"} {
+		must(t, members[name].Stop())
+		delete(members, name)
+	}
+	until(t, s, "it knows no leader", func() bool { return strings.Contains(s.Away(), "no quorum") })
+	well := member(t)
+	both := connected(t, Config{Endpoints: well.Endpoints(), Node: "b", TTL: shortTTL})
+	both.SetEndpoints(slices.Concat(well.Endpoints(), alone))
+	for i := range 20 {
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second) // a member keeps what it cannot do for seven
+		must(t, both.Intend(ctx, fleet.Intent{Verb: fleet.Cordon, At: time.Unix(int64(i), 0)}))
+		cancel()
+	}
+	if away := both.Away(); away != "" {
+		t.Error(away)
+	}
+}

@@ -104,7 +104,7 @@ func (s *Store) renew(lease clientv3.LeaseID, seen *time.Time) {
 
 // keepAlive asks once for a lease to be renewed. The client's KeepAliveOnce tries again and again without a pause, until ctx ends.
 func (s *Store) keepAlive(ctx context.Context, lease clientv3.LeaseID) error {
-	within, cancel := context.WithCancel(ctx) // ends the stream
+	within, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx)) // ends the stream
 	defer cancel()
 	stream, err := etcdserverpb.NewLeaseClient(s.client.ActiveConnection()).LeaseKeepAlive(within)
 	if err != nil {
