@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
 	"github.com/skerry-dev/skerry/fleet"
 )
 
@@ -213,4 +215,22 @@ func TestLeaderlessMember(t *testing.T) {
 	if away := both.Away(); away != "" {
 		t.Error(away)
 	}
+}
+
+// TestRemovedItself: a server that was asked to take itself out may answer that it has stopped before it has; one that is stopped by its
+// agent was not taken out.
+func TestRemovedItself(t *testing.T) {
+	members, _ := three(t)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	must(t, members["a"].RemoveMember(ctx, "a"))
+	within(t, members["a"].server.Server.StopNotify(), "it ends")
+	if b := members["b"]; b.removed(nil) || b.removed(rpctypes.ErrUnhealthy) || !b.removed(rpctypes.ErrStopped) || !members["a"].removed(nil) {
+		t.Error("it is not known which of them was taken out")
+	}
+	must(t, members["c"].Stop())
+	if members["c"].removed(rpctypes.ErrStopped) {
+		t.Error("one that is stopped seems to have been taken out")
+	}
+	delete(members, "c")
 }

@@ -205,8 +205,8 @@ func (m *Member) remove(ctx context.Context, id uint64) error {
 		_, err := m.local.MemberRemove(once, id)
 		dropped := once.Err() != nil
 		cancel()
-		if id == uint64(m.server.Server.MemberID()) && m.ended() {
-			return nil // it was its own end
+		if id == uint64(m.server.Server.MemberID()) && m.removed(err) {
+			return nil
 		}
 		if err == nil || !dropped && !errors.Is(err, rpctypes.ErrUnhealthy) {
 			return err
@@ -219,13 +219,16 @@ func (m *Member) remove(ctx context.Context, id uint64) error {
 	}
 }
 
-// ended reports whether this member's server has ended, as it does when it is taken out of the cluster.
-func (m *Member) ended() bool {
+// removed reports whether this member's server ends because it was taken out of the cluster, of which an answer may tell before it has ended.
+func (m *Member) removed(answer error) bool {
+	if m.ends.Load() { // it was told to
+		return false
+	}
 	select {
 	case <-m.server.Server.StopNotify():
 		return true
 	default:
-		return false
+		return errors.Is(answer, rpctypes.ErrStopped)
 	}
 }
 
