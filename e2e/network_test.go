@@ -15,7 +15,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +25,8 @@ import (
 	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/skerry-dev/skerry/internal/lab"
 )
 
 // servicesOn is what these tests add to the agent's configuration.
@@ -866,30 +867,10 @@ func (w *world) nextNetns() func() string {
 // dialIn dials in a network namespace.
 func dialIn(path string) func(ctx context.Context, network, address string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (conn net.Conn, err error) {
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			// A thread that cannot come back stays locked, and ends with the goroutine. The process's first thread would not: it stands
-			// for all of the process in /proc/self.
-			runtime.LockOSThread()
-			var home, there *os.File
-			if home, err = os.Open("/proc/thread-self/ns/net"); err != nil {
-				return
-			}
-			defer home.Close()
-			if there, err = os.Open(path); err != nil {
-				return
-			}
-			defer there.Close()
-			if err = unix.Setns(int(there.Fd()), unix.CLONE_NEWNET); err != nil {
-				return
-			}
+		err = lab.InSpace(path, func() (err error) {
 			conn, err = (&net.Dialer{Timeout: callTimeout}).DialContext(ctx, network, address)
-			if back := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); back == nil {
-				runtime.UnlockOSThread()
-			}
-		}()
-		<-done
+			return err
+		})
 		return conn, err
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -20,7 +19,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-dev/skerry/fleet"
@@ -131,21 +129,13 @@ func in(ns string, do func()) {
 		do()
 		return
 	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		f, err := os.Open("/run/netns/" + ns)
-		if err == nil {
-			err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
-			_ = f.Close()
-		}
-		if err != nil {
-			panic(err)
-		}
+	err := lab.InSpace(filepath.Join("/run/netns", ns), func() error {
 		do()
-	}()
-	<-done
+		return nil
+	})
+	if err != nil {
+		panic(err)
+	}
 }
 
 // answer serves: whoever asks is told which pod this is and under which address it sees him.

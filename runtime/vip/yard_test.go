@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,21 +98,13 @@ func must(t testing.TB, err error) {
 
 // in does something in a network namespace.
 func in(ns string, do func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		f, err := os.Open(filepath.Join("/run/netns", ns))
-		if err == nil {
-			err = unix.Setns(int(f.Fd()), unix.CLONE_NEWNET)
-			_ = f.Close()
-		}
-		if err != nil {
-			panic(err)
-		}
+	err := lab.InSpace(filepath.Join("/run/netns", ns), func() error {
 		do()
-	}()
-	<-done
+		return nil
+	})
+	if err != nil {
+		panic(err)
+	}
 }
 
 // macOf is the address of a host's link.

@@ -149,7 +149,7 @@ func lines(t *testing.T, s *Site) string {
 		h.Exec("ip", "neigh", "flush", "all") // what ARP has learnt before hides what it cannot learn now
 		var ear net.PacketConn
 		space := h.Path("/proc/1/ns/net")
-		err := inSpace(space, func() (err error) {
+		err := lab.InSpace(space, func() (err error) {
 			ear, err = net.ListenPacket("udp", h.Address.String()+":5000") //nolint:noctx // it does not wait
 			return err
 		})

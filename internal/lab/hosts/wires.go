@@ -6,11 +6,10 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/skerry-dev/skerry/internal/lab"
 )
 
 // wires is the switch, a bridge in a namespace of its own, with a port for each host, named after it. The namespace is held
@@ -20,7 +19,7 @@ type wires struct {
 }
 
 func newWires() (*wires, error) {
-	space, err := newSpace()
+	space, err := lab.NewSpace()
 	if err != nil {
 		return nil, fmt.Errorf("make the switch: %w", err)
 	}
@@ -46,58 +45,6 @@ func newWires() (*wires, error) {
 	}
 	return w, nil
 }
-
-// newSpace makes a network namespace that lives as long as the file is open.
-func newSpace() (space *os.File, err error) {
-	err = onThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return err
-		}
-		space, err = os.Open(threadSpace)
-		return err
-	})
-	return space, err
-}
-
-const threadSpace = "/proc/thread-self/ns/net"
-
-// onThread calls do on a thread that may change its network namespace, and brings the thread back to its own.
-func onThread(do func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		home, err := os.Open(threadSpace)
-		if err != nil {
-			done <- err
-			return
-		}
-		defer home.Close()
-		err = do()
-		if setSpace(home) == nil {
-			runtime.UnlockOSThread() // otherwise the thread ends with us
-		}
-		done <- err
-	}()
-	return <-done
-}
-
-// inSpace calls do in the network namespace whose file that is.
-func inSpace(space string, do func() error) error {
-	return onThread(func() error {
-		file, err := os.Open(space)
-		if err != nil {
-			return err
-		}
-		defer file.Close()
-		if err := setSpace(file); err != nil {
-			return err
-		}
-		return do()
-	})
-}
-
-// setSpace has the thread use another network namespace.
-func setSpace(space *os.File) error { return unix.Setns(int(space.Fd()), unix.CLONE_NEWNET) }
 
 func (w *wires) close() { w.space.Close() }
 
@@ -231,7 +178,7 @@ func (h *Host) In(do func() error) error {
 	if err != nil {
 		return err
 	}
-	return inSpace(space, do)
+	return lab.InSpace(space, do)
 }
 
 // Listen opens a port as a process of the host would, for a server that the test itself is. The host's power has no hold on it.
@@ -255,7 +202,7 @@ func (h *Host) DialAs(ctx context.Context, process int, network, address string)
 		return nil, err
 	}
 	var conn net.Conn
-	err = inSpace(space, func() error {
+	err = lab.InSpace(space, func() error {
 		// One address: for more, the dialer would use other threads.
 		conn, err = new(net.Dialer).DialContext(ctx, network, address)
 		return err
