@@ -12,6 +12,7 @@ import (
 
 	"github.com/skerry-dev/skerry/coord/lease"
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/reconcile"
 )
 
 // holdAgain is when a node campaigns again for an address that its machine could not have.
@@ -250,4 +251,22 @@ func withoutSilent(reports []fleet.NodeReport, silent map[fleet.NodeName]time.Du
 		}
 	}
 	return reports
+}
+
+// rulesLost is after how long without the rules that are planned a node leaves addresses to others.
+const rulesLost = 5 * time.Second
+
+// hold campaigns for the addresses that are planned. A node whose rules cannot be made leaves them to others.
+func (w *worker) hold(plan *reconcile.NodePlan, turned bool) {
+	plan.Report.Notes = append(plan.Report.Notes, w.unheard...)
+	if w.holder == nil {
+		return
+	}
+	if turned {
+		w.turned = time.Now()
+		w.holder.want(plan.Candidacies)
+	} else if time.Since(w.turned) > rulesLost {
+		w.holder.want(nil)
+	}
+	w.holder.tell(&plan.Report)
 }
