@@ -33,7 +33,7 @@ type Holder struct {
 	ring      func()    // called when something of what tell says changed
 	campaigns map[netip.Addr]*campaign
 	ending    map[netip.Addr]*campaign // the last one that was ended, by address: the next waits for it
-	held      map[netip.Addr]bool
+	held      map[netip.Addr]*lease.Lease
 	unfit     map[netip.Addr]string // why the machine could not have one
 	faults    map[netip.Addr]string // why it could not when it was tried
 }
@@ -49,7 +49,7 @@ type campaign struct {
 func NewHolder(leases *lease.Node, log *slog.Logger) *Holder {
 	h := &Holder{
 		leases: leases, log: log, ring: func() {}, campaigns: map[netip.Addr]*campaign{}, ending: map[netip.Addr]*campaign{},
-		held: map[netip.Addr]bool{}, unfit: map[netip.Addr]string{}, faults: map[netip.Addr]string{},
+		held: map[netip.Addr]*lease.Lease{}, unfit: map[netip.Addr]string{}, faults: map[netip.Addr]string{},
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
@@ -60,6 +60,7 @@ func (h *Holder) Use(machine Addresses, metrics *Metrics) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.machine, h.metrics = machine, metrics
+	metrics.addressesOf(h)
 }
 
 // tellTo has ring called when something changed that should be reported, and nobody else any more. It must not block.
@@ -145,7 +146,7 @@ func (h *Holder) keep(ctx context.Context, machine Addresses, c *campaign, own *
 	err := machine.Hold(c.Addr, own.Until(), own.Before()) // first of all: others are told of it there
 	if err == nil {
 		h.fails(c.Addr, "")
-		if h.has(c.Addr, true) {
+		if h.has(c.Addr, own) {
 			h.log.Info("VIPAcquired", "address", c.Addr)
 		}
 	}
@@ -168,7 +169,7 @@ func (h *Holder) keep(ctx context.Context, machine Addresses, c *campaign, own *
 	}
 	errDrop := machine.Drop(c.Addr, lingers) // shut, whatever it returns
 	own.Yield(h.heir(c))
-	if h.has(c.Addr, false) {
+	if h.has(c.Addr, nil) {
 		h.log.Info("VIPLost", "address", c.Addr, "why", why)
 	}
 	return errors.Join(err, errDrop)
@@ -180,18 +181,18 @@ func (h *Holder) heir(c *campaign) fleet.NodeName {
 	return c.Heir
 }
 
-// has notes whether the machine has an address, and reports whether that is new.
-func (h *Holder) has(a netip.Addr, is bool) bool {
+// has notes by what the machine has an address, nil for not at all, and reports whether it had it or had it not before.
+func (h *Holder) has(a netip.Addr, own *lease.Lease) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.held[a] == is {
-		return false
-	}
-	h.held[a] = is
-	if !is {
+	_, was := h.held[a]
+	if h.held[a] = own; own == nil {
 		delete(h.held, a)
 	}
-	h.metrics.holds(a, is)
+	if was == (own != nil) {
+		return false
+	}
+	h.metrics.holds(a, own != nil)
 	h.ring()
 	return true
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
@@ -14,9 +16,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
 	"github.com/skerry-dev/skerry/coord/lease"
 	"github.com/skerry-dev/skerry/coord/lease/leasetest"
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/host"
 )
 
 // street is the machines of a fleet on one link, and who of them lets an address through at a moment. Machines stay when their agents die: what
@@ -60,6 +66,17 @@ type kernel struct {
 	*street
 	name  fleet.NodeName
 	fault func(netip.Addr) error
+}
+
+func (k *kernel) State() (list []host.Held) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for a, by := range k.open {
+		if until := by[k.name]; until > 0 {
+			list = append(list, host.Held{Addr: a, Link: "eth0", Fence: "book", Open: until > k.now(), Conflicts: 3})
+		}
+	}
+	return list
 }
 
 func (k *kernel) Eligible(netip.Addr) string { return "" }
@@ -187,6 +204,41 @@ func (s *street) someone(within time.Duration) {
 			s.t.Fatalf("%s: %v have %s\n%s", s.now()-time.Hour, got, c.Addr, strings.Join(s.story, "\n"))
 		}
 	}
+}
+
+// TestAddressMetrics: how it is with the addresses that a node has is told when somebody asks.
+func TestAddressMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStreet(t, 1, "a", "b", "c")
+		defer s.end()
+		registry := prometheus.NewRegistry()
+		metrics := NewMetrics(registry)
+		text := func() string {
+			w := httptest.NewRecorder()
+			promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+			return w.Body.String()
+		}
+		for _, name := range s.names {
+			s.start(name)
+		}
+		s.someone(2 * time.Second)
+		address := s.wants[0].Addr
+		has := s.agent[s.has(address)[0]]
+		metrics.addressesOf(has.Holder)
+		for _, want := range []string{
+			`skerry_address_fence_open{address="192.0.2.1",fence="book",link="eth0"} 1`, `skerry_address_conflicts{address="192.0.2.1"} 3`,
+			`skerry_address_lease_age_seconds{address="192.0.2.1"} 0.`,
+		} {
+			if got := text(); !strings.Contains(got, want) {
+				t.Errorf("no %s in\n%s", want, got)
+			}
+		}
+		has.want(nil)
+		<-time.After(time.Second)
+		if got := text(); strings.Contains(got, "skerry_address_fence_open{") || strings.Contains(got, "lease_age_seconds{") {
+			t.Errorf("it has none any more:\n%s", got)
+		}
+	})
 }
 
 // TestHolder: an address is had by one, goes to the heir when it is not wanted any more, and elsewhere when the machine cannot have it.

@@ -23,6 +23,7 @@ type Metrics struct {
 	held     *prometheus.GaugeVec
 	moves    *prometheus.CounterVec
 	renewals *prometheus.HistogramVec
+	holding  *addressMetrics
 	fleet    *fleetMetrics
 }
 
@@ -44,8 +45,10 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 	moves := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "skerry_address_transitions_total", Help: "How often this node got or lost an address."}, []string{"address"})
 	r.MustRegister(steps, moves)
 	whole := newFleetMetrics()
-	r.MustRegister(whole)
+	holding := newAddressMetrics()
+	r.MustRegister(whole, holding)
 	return &Metrics{
+		holding:  holding,
 		fleet:    whole,
 		checked:  gauge("source_checked_timestamp_seconds", "When a source was last looked at with success.", "source"),
 		failures: gauge("source_failures", "Looks at a source that failed in a row.", "source"),
@@ -65,6 +68,13 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 func (m *Metrics) of(a *Agent) {
 	if m != nil {
 		m.fleet.agent.Store(a)
+	}
+}
+
+// addressesOf says who has the addresses that they are about.
+func (m *Metrics) addressesOf(h *Holder) {
+	if m != nil {
+		m.holding.holder.Store(h)
 	}
 }
 

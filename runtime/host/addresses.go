@@ -26,6 +26,18 @@ type Addresses interface {
 	// With lingers, connections over TCP that are led on to pods here may go on for as long as Lingers, which is IPv4 only: the fence
 	// lets their packets through, and no packet that begins one.
 	Drop(a netip.Addr, lingers bool) error
+	// State is what the machine has, in the order of addresses. It waits for a Hold or Drop that is under way.
+	State() []Held
+}
+
+// Held is an address that a machine has.
+type Held struct {
+	Addr      netip.Addr
+	Link      string
+	Since     time.Time
+	Fence     string // of which kind
+	Open      bool   // the fence lets it through; else its time is over, and Drop was not called
+	Conflicts int    // how often another machine said that it has it, since
 }
 
 // Lingers is for how long connections to an address may go on where it was: as long as pods have to end, unless they say otherwise.

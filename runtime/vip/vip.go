@@ -75,16 +75,6 @@ type Holder struct {
 	held map[netip.Addr]*holding // those that were dropped, too
 }
 
-// Held is an address that this machine has.
-type Held struct {
-	Addr      netip.Addr
-	Link      string
-	Since     time.Time
-	Until     time.Duration // as Hold was told last; past: the fence is shut, and Drop was not called
-	Fence     string        // FenceBPF or FenceNFT
-	Conflicts int           // how often another machine said that it has it, since
-}
-
 // Open takes away what an earlier process left, and looks what this kernel can do. The error is for people; nothing is held after it.
 func Open(log *slog.Logger, o Options) (*Holder, error) {
 	h := &Holder{log: log, conflict: o.Conflict, changed: o.Changed, tell: o.Announcer, held: map[netip.Addr]*holding{}}
@@ -293,14 +283,14 @@ func (h *Holder) give(one *holding, lingers time.Duration) error {
 	return errors.Join(errShut, errGone)
 }
 
-// State is what the machine has, in order. It waits for a Hold or Drop that is under way.
-func (h *Holder) State() []Held {
-	var all []Held
+// State is what the machine has; see host.Addresses.
+func (h *Holder) State() []host.Held {
+	var all []host.Held
 	for _, one := range h.all() {
 		one.mu.Lock()
 		if one.taken {
-			all = append(all, Held{
-				Addr: one.addr, Link: one.link.Name, Since: one.since, Until: one.until, Fence: h.fence.kind(), Conflicts: one.conflicts,
+			all = append(all, host.Held{
+				Addr: one.addr, Link: one.link.Name, Since: one.since, Open: one.until > bootTime(), Fence: h.fence.kind(), Conflicts: one.conflicts,
 			})
 		}
 		one.mu.Unlock()
