@@ -215,7 +215,7 @@ func TestAddressMetrics(t *testing.T) {
 		metrics := NewMetrics(registry)
 		text := func() string {
 			w := httptest.NewRecorder()
-			promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+			promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/metrics", nil))
 			return w.Body.String()
 		}
 		for _, name := range s.names {

@@ -152,12 +152,17 @@ func TestRenewalLosesNothing(t *testing.T) {
 		for _, a := range both {
 			p.do("keep %s 2s 5ms", a)
 		}
+		first := askAll(t) // so that the host has found out who asks, for which a busy machine takes its time
+		<-time.After(300 * time.Millisecond)
+		for _, q := range first {
+			q.stop()
+		}
 		all := askAll(t)
 		<-time.After(1500 * time.Millisecond)
 		for _, q := range all {
 			asked := q.stop()
 			for i, a := range asked {
-				if a.by == "" && i >= 10 { // at the very first the host has to find out who asks
+				if a.by == "" && i >= 10 { // the very first may come before the socket is read
 					t.Errorf("%s: question %d of %d was not answered", q.kind, i, len(asked))
 				}
 			}
