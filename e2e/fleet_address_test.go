@@ -430,11 +430,22 @@ func TestFleetAddress(t *testing.T) {
 		q.must(other, "drain", at.Name, "--ignore-daemonsets")
 		q.must(at, "node", "leave")
 		q.ended(at)
-		left := at.Exec("sh", "-c", "ip route show proto 83; ip -br link | grep skerry; nft list tables | grep -i skerry; tc qdisc show dev eth0 | grep clsact; tc filter show dev eth0 ingress; tc filter show dev eth0 egress; ip -br addr | grep "+vipText+"; true")
-		if left != "" {
-			t.Errorf("%s still has\n%s", at.Name, left)
+		clean := func(h *hosts.Host, links string) {
+			t.Helper()
+			left := h.Exec("sh", "-c", "ip route show proto 83; ip -br link | grep "+links+"; nft list tables | grep -i skerry; tc qdisc show dev eth0 | grep clsact; tc filter show dev eth0 ingress; tc filter show dev eth0 egress; ip -br addr | grep "+vipText+"; true")
+			if left != "" {
+				t.Errorf("%s still has\n%s", h.Name, left)
+			}
 		}
+		clean(at, "skerry")
 		q.nodes = q.but(at)
+		at = v.holder(q.nodes...)
+		at.Kill9(agentProcess) // it leaves all that it has
+		if out, err := q.run(at, "network", "remove"); err == nil {
+			t.Errorf("pods are on the network, and nobody says so:\n%s", out)
+		}
+		clean(at, "skerry-") // the bridge stays for the pods
+		q.start(at)
 		v.holder(q.nodes...)
 	})
 	q.check.Report(t)

@@ -15,6 +15,7 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/runtime/hostnet"
 	"github.com/skerry-dev/skerry/runtime/podman"
+	"github.com/skerry-dev/skerry/runtime/vip"
 )
 
 func networkCommand(o *options) *cobra.Command {
@@ -22,7 +23,7 @@ func networkCommand(o *options) *cobra.Command {
 	cmd.AddCommand(&cobra.Command{
 		Use: "remove", Short: "Take away all that Services made of this machine's network", Args: cobra.NoArgs,
 		Long: `Take away all that Services made of this machine's network: the tables skerry of nftables, addresses of
-LoadBalancers, the route to Services, those to pods of other nodes with their tunnel, and Podman's network ` + bridgeName + `.
+LoadBalancers and of the fleet with what guards them, the route to Services, those to pods of other nodes with their tunnel, and Podman's network ` + bridgeName + `.
 Nobody else's are touched.
 
 The agent must not run: it would make them anew. Pods that are on the network keep it; they are named, and
@@ -49,7 +50,7 @@ func (c config) unmakeNetwork(ctx context.Context, log *slog.Logger) error {
 	if err == nil {
 		err = rules.Serve(ctx, fleet.HostNet{})
 	}
-	return errors.Join(err, podman.New(c.Podman.Socket).RemoveBridge(ctx, bridgeName), unroute(bridgeLink, c.Network.settings().Addrs))
+	return errors.Join(err, vip.Sweep(), podman.New(c.Podman.Socket).RemoveBridge(ctx, bridgeName), unroute(bridgeLink, c.Network.settings().Addrs))
 }
 
 // unmakeTimeout bounds what a machine that leaves its fleet has to wait for Podman.

@@ -2,10 +2,11 @@ package vip
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/nftables"
@@ -18,24 +19,63 @@ import (
 // beforeTable is what the table with that rule is called. It is there from the first address that came from another machine.
 const beforeTable = "skerry-vip-before"
 
-// sendBack has what goes on of connections to an address, and is not known here, be sent to the machine at to, for a while. To must be a
-// neighbour: a router would send it back here. The zero Addr: it is sent to nobody.
-func sendBack(a, to netip.Addr, d time.Duration) error {
+// before is which machines had addresses just before this one. The zero value is ready. Safe for concurrent use.
+type before struct {
+	mu  sync.Mutex
+	had map[netip.Addr]former
+}
+
+// former is a machine that had an address, and until when what is not known here is sent on to it, by the boot clock.
+type former struct {
+	at    netip.Addr
+	until time.Duration
+}
+
+// note has what goes on of connections to an address, and is not known here, be sent to the machine at an address of its own until a moment;
+// the zero Addr: to nobody. That machine must be a neighbour: a router would send it back here.
+func (b *before) note(a, at netip.Addr, until time.Duration) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := bootTime()
+	maps.DeleteFunc(b.had, func(_ netip.Addr, f former) bool { return f.until-now < leastTimeout })
+	if _, known := b.had[a]; !known && !at.IsValid() {
+		return nil
+	}
+	if b.had == nil {
+		b.had = map[netip.Addr]former{}
+	}
+	if b.had[a] = (former{at, until}); !at.IsValid() {
+		delete(b.had, a)
+	}
+	if err := b.write(now); err != nil {
+		return fmt.Errorf("send what goes on of %s to who had it before: %w", a, err)
+	}
+	return nil
+}
+
+// write writes the table anew: the kernel changes no element that is there.
+func (b *before) write(now time.Duration) error {
 	conn, err := nftables.New()
 	if err != nil {
-		return fmt.Errorf("speak to nftables: %w", err)
+		return err
 	}
 	t := &nftables.Table{Name: beforeTable, Family: nftables.TableFamilyIPv4}
-	known := &nftables.Set{
+	conn.AddTable(t)
+	conn.DelTable(t)
+	conn.AddTable(t)
+	had := &nftables.Set{
 		Table: t, Name: "sk-before", IsMap: true, HasTimeout: true, KeyType: nftables.TypeIPAddr, DataType: nftables.TypeIPAddr,
 	}
-	one := []nftables.SetElement{{Key: a.AsSlice(), Val: netip.IPv4Unspecified().AsSlice(), Timeout: d}}
-	conn.AddTable(t)
-	errSet := conn.AddSet(known, nil)
+	var elements []nftables.SetElement
+	for a, f := range b.had {
+		elements = append(elements, nftables.SetElement{Key: a.AsSlice(), Val: f.at.AsSlice(), Timeout: f.until - now})
+	}
+	if err := conn.AddSet(had, elements); err != nil {
+		return err
+	}
 	c := conn.AddChain(&nftables.Chain{
 		Table: t, Name: "sk-in", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookPrerouting, Priority: nftables.ChainPriorityMangle,
 	})
-	conn.FlushChain(c)
 	rule := []expr.Any{
 		&expr.Ct{Key: expr.CtKeySTATE, Register: 1},
 		masked(binary.NativeEndian.AppendUint32(nil, expr.CtStateBitNEW|expr.CtStateBitINVALID)),
@@ -47,20 +87,22 @@ func sendBack(a, to netip.Addr, d time.Duration) error {
 	conn.AddRule(&nftables.Rule{Table: t, Chain: c, Exprs: append(rule,
 		bytesAt(tcpFlags, 1), masked([]byte{tcpBoth}), isNot([]byte{tcpSYN}),
 		bytesAt(destination, 4),
-		&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: known.Name},
+		&expr.Lookup{SourceRegister: 1, DestRegister: 1, IsDestRegSet: true, SetName: had.Name},
 		&expr.Dup{RegAddr: 1},
 		&expr.Verdict{Kind: expr.VerdictDrop},
 	)})
-	// An element that is there is not written anew, and one that is not there cannot be removed.
-	errs := []error{errSet, conn.SetAddElements(known, one), conn.SetDeleteElements(known, one)}
-	if to.IsValid() {
-		one[0].Val = to.AsSlice()
-		errs = append(errs, conn.SetAddElements(known, one))
+	return conn.Flush()
+}
+
+// end takes away all that note has done.
+func (b *before) end() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.had == nil {
+		return nil
 	}
-	if err := errors.Join(append(errs, conn.Flush())...); err != nil {
-		return fmt.Errorf("send what goes on of %s to who had it before: %w", a, err)
-	}
-	return nil
+	b.had = nil
+	return sweepTables(beforeTable)
 }
 
 // near reports whether an address is on one of the networks of a link.

@@ -110,6 +110,15 @@ func TestConnectionsGoOn(t *testing.T) {
 		if got, err := calls[len(calls)-1].asks(); err == nil {
 			t.Errorf("%s answers what was begun at %s", got, at)
 		}
+		// The one before is another each time, or none.
+		table := func(ns string) string { return run(t, "ip netns exec "+ns+" nft list table ip "+beforeTable) }
+		for _, before := range []string{own[next], "10.77.0.9", "", own[next]} {
+			hosts[at].do("drop %s lingers", vip4)
+			hosts[at].do("hold %s %d %s", vip4, bootTime()+time.Minute, before)
+			if has := table(at); before != "" && !strings.Contains(has, " : "+before) || strings.Contains(has, vip4.String()) != (before != "") {
+				t.Errorf("%s had it before: %s", before, has)
+			}
+		}
 		for ns, p := range hosts {
 			p.do("close")
 			if left := run(t, "ip netns exec "+ns+" nft list ruleset"); strings.Contains(left, "skerry") {

@@ -22,7 +22,6 @@ type holding struct {
 	fault string // why it could not be mended, as the watch has logged it
 
 	mu        sync.Mutex
-	sent      bool // sendBack was told of it, and not of its end
 	taken     bool // all below is of use only then
 	until     time.Duration
 	since     time.Time

@@ -68,6 +68,7 @@ type Holder struct {
 	tell     Announcer
 	wire     *wire // nil: somebody else tells
 	events   *nl.NetlinkSocket
+	before   before
 	closed   atomic.Bool
 	loops    sync.WaitGroup
 
@@ -78,7 +79,7 @@ type Holder struct {
 // Open takes away what an earlier process left, and looks what this kernel can do. The error is for people; nothing is held after it.
 func Open(log *slog.Logger, o Options) (*Holder, error) {
 	h := &Holder{log: log, conflict: o.Conflict, changed: o.Changed, tell: o.Announcer, held: map[netip.Addr]*holding{}}
-	if err := sweep(); err != nil {
+	if err := Sweep(); err != nil {
 		return nil, fmt.Errorf("take away what an earlier agent left of addresses: %w", err)
 	}
 	var err error
@@ -108,8 +109,9 @@ func Open(log *slog.Logger, o Options) (*Holder, error) {
 	return h, nil
 }
 
-// sweep takes away what earlier processes left: first the addresses, and when they are gone, what stood before them.
-func sweep() error {
+// Sweep takes away what processes left that have ended: first the addresses, and when they are gone, what stood before them. Open does so
+// itself.
+func Sweep() error {
 	known, err := remembered()
 	if err != nil {
 		return err
@@ -210,8 +212,10 @@ func (h *Holder) take(one *holding, until time.Duration, before netip.Addr) erro
 		return err
 	}
 	l := links[0]
-	if before.Is4() && one.addr.Is4() && near(before, l, have) { // now: what has been led to a pod here cannot be sent back
-		h.sendBack(one, before)
+	if !before.Is4() || !one.addr.Is4() || !near(before, l, have) {
+		before = netip.Addr{}
+	} else { // now: what has been led to a pod here cannot be sent back
+		h.note(one.addr, before)
 	}
 	if err := addAddress(l, one.addr); err != nil {
 		return errors.Join(err, h.fence.shut(one.addr, 0))
@@ -223,17 +227,16 @@ func (h *Holder) take(one *holding, until time.Duration, before netip.Addr) erro
 	if told != nil {
 		h.log.Warn("neighbours were not told of an address", "addr", one.addr, "err", told)
 	}
-	if one.sent && !before.IsValid() { // it comes from another machine than then
-		h.sendBack(one, netip.Addr{})
+	if !before.IsValid() { // it comes from another machine than the last time
+		h.note(one.addr, before)
 	}
 	return nil
 }
 
-// sendBack has connections that are under way go on where they are. one.mu is locked.
-func (h *Holder) sendBack(one *holding, to netip.Addr) {
-	one.sent = to.IsValid()
-	if err := sendBack(one.addr, to, host.Lingers); err != nil {
-		h.log.Warn("connections to an address that are under way are lost", "addr", one.addr, "err", err)
+// note has connections that are under way go on where they are.
+func (h *Holder) note(a, before netip.Addr) {
+	if err := h.before.note(a, before, bootTime()+host.Lingers); err != nil {
+		h.log.Warn("connections to an address that are under way are lost", "addr", a, "err", err)
 	}
 }
 
@@ -318,7 +321,7 @@ func (h *Holder) end() error {
 	if h.wire != nil {
 		h.wire.close()
 	}
-	return errors.Join(h.fence.close(), sweepTables(beforeTable))
+	return errors.Join(h.fence.close(), h.before.end())
 }
 
 // one is what there is of an address, made when it is asked for first.
