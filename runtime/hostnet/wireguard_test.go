@@ -66,6 +66,12 @@ func TestWireGuard(t *testing.T) {
 				r.stream(1, to)
 				r.stream(to, 1)
 			}
+			fenced := r.encrypted(1)
+			fenced.Fences = []fleet.Fence{{Pod: rowPodAddr(1, 1), Ingress: fleet.Gate{Closed: true, Passes: []fleet.Pass{{Peers: []netip.Prefix{netip.PrefixFrom(rowPodAddr(3, 1), 32)}, Last: 65535}}}}}
+			r.serveOn(1, fenced)
+			r.apart(2, 1)
+			r.reaches(3, 1, 1, 1)
+			r.serveOn(1, r.encrypted(1))
 			for _, to := range []int{2, 3} { // the machine itself
 				if _, seen, err := ask(rowHost(1), "tcp", at(rowPodAddr(to, 1), 8080)); err != nil || seen != rowPods(1).Addr().String() {
 					t.Errorf("h1 itself asks h%d's pod and is seen as %q: %v", to, seen, err)
