@@ -149,6 +149,7 @@ func (w *WireGuard) find() (netlink.Link, engine, error) {
 	if w.inside, err = begin(w.log); err != nil {
 		return nil, nil, fmt.Errorf("this kernel has no WireGuard (%w; modprobe wireguard), and this process cannot take its place (%w; modprobe tun, and let the agent have %s)", missing, err, tunDevice)
 	}
+	w.log.Info("this kernel has no WireGuard: the agent does its work, slower, and as long as it runs (modprobe wireguard, and it is the kernel's at the next start)")
 	is, err = netlink.LinkByIndex(w.inside.index)
 	return is, w.inside, err
 }
