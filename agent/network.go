@@ -166,7 +166,7 @@ func (a *Agent) roll(ctx context.Context) ([]fleet.Node, error) {
 
 // met reports whether two descriptions of a node lead to it alike.
 func met(a, b fleet.Node) bool {
-	return a.Name == b.Name && a.Address == b.Address && a.Pods == b.Pods && a.Uplink == b.Uplink
+	return a.Name == b.Name && a.Address == b.Address && a.Pods == b.Pods && a.Uplink == b.Uplink && a.Key == b.Key
 }
 
 // watchNetwork has passes made when somebody else changed rules or links. Without it they are found at the next pass.

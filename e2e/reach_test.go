@@ -113,7 +113,7 @@ func TestLoadBalancer(t *testing.T) {
 			"a socket for other nodes":  "grep -i ':1D13 ' /proc/net/udp /proc/net/udp6 /proc/net/tcp /proc/net/tcp6", // 7443
 			"a socket for neighbours":   "tail -n +2 /proc/net/packet",
 			"a route to other nodes":    "ip route show table all proto 83",
-			"a tunnel":                  "ip link show type vxlan",
+			"a tunnel":                  "ip link show type vxlan; ip link | grep skerry-",
 			"a filter at the link":      "tc filter show dev vout ingress; tc filter show dev vout egress",
 			"a fence by nftables":       "nft list tables | grep vip",
 			"an address behind a fence": "ip addr show | grep ':vip'",

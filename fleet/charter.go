@@ -32,9 +32,10 @@ type SourceTerms struct {
 
 // NetworkTerms are the networks that all nodes have to know alike, as the configuration writes them.
 type NetworkTerms struct {
-	PodCIDR     string `json:"podCIDR,omitempty"`
-	ServiceCIDR string `json:"serviceCIDR,omitempty"`
-	Domain      string `json:"domain,omitempty"`
-	PodNetwork  string `json:"podNetwork,omitempty"`
-	VXLANPort   uint16 `json:"vxlanPort,omitempty"`
+	PodCIDR       string `json:"podCIDR,omitempty"`
+	ServiceCIDR   string `json:"serviceCIDR,omitempty"`
+	Domain        string `json:"domain,omitempty"`
+	PodNetwork    string `json:"podNetwork,omitempty"`
+	VXLANPort     uint16 `json:"vxlanPort,omitempty"`
+	WireGuardPort uint16 `json:"wireguardPort,omitempty"`
 }

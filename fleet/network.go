@@ -2,6 +2,8 @@ package fleet
 
 import (
 	"cmp"
+	"encoding/base64"
+	"fmt"
 	"net/netip"
 	"strconv"
 	"time"
@@ -36,6 +38,8 @@ const (
 	PodsApart  PodNetwork = "none"    // not at all
 	PodsRouted PodNetwork = "host-gw" // by plain routes, for nodes on one link
 	PodsVXLAN  PodNetwork = "vxlan"   // through tunnels
+	// PodsWireGuard: through tunnels in which nobody else reads, and that let nobody else in.
+	PodsWireGuard PodNetwork = "wireguard"
 )
 
 // AddressPool is a set of addresses that clients outside reach the fleet by.
@@ -98,6 +102,7 @@ type Route struct {
 	Pods   netip.Prefix // its part of the pod network
 	Via    netip.Addr   // its address
 	Tunnel bool         // packets are wrapped and sent there; else it is a neighbour and gets them as they are
+	Key    PublicKey    // by which WireGuard knows it; the zero value where that is not what wraps them
 }
 
 // Tunnel is a host's end of the tunnels between nodes.
@@ -105,6 +110,26 @@ type Tunnel struct {
 	Pods netip.Prefix // the host's own part of the pod network, by which others know its end
 	MTU  int          // of what goes through
 	Port uint16       // of UDP, on all nodes
+	// WireGuard wraps packets, and VXLAN does not.
+	WireGuard bool
+}
+
+// PublicKey is what WireGuard knows a node by. It is no secret. The zero value is none.
+type PublicKey [32]byte
+
+// MarshalText writes a key as wg(8) does.
+func (k PublicKey) MarshalText() ([]byte, error) {
+	return base64.StdEncoding.AppendEncode(nil, k[:]), nil
+}
+
+// UnmarshalText reads what MarshalText wrote.
+func (k *PublicKey) UnmarshalText(text []byte) error {
+	raw, err := base64.StdEncoding.AppendDecode(nil, text)
+	if err != nil || len(raw) != len(k) {
+		return fmt.Errorf("%q is no key of %d bytes in base64", text, len(k))
+	}
+	copy(k[:], raw)
+	return nil
 }
 
 // Fence is what NetworkPolicies let begin to and from a pod. Its own host and itself it always reaches, and they it.

@@ -17,6 +17,7 @@ type Node struct {
 	Fleet       string              `json:"fleet,omitempty"`
 	Pods        netip.Prefix        `json:"pods,omitzero"`    // its part of the pod network; the zero Prefix on a single node, or before it was given one
 	Uplink      Uplink              `json:"uplink,omitzero"`  // that has its Address
+	Key         PublicKey           `json:"key,omitzero"`     // of its end of WireGuard's tunnels
 	Server      bool                `json:"server,omitempty"` // it may lead, and lets machines in
 	Voter       bool                `json:"voter,omitempty"`  // it keeps a copy of the fleet's memory; no node does where that is somebody else's etcd
 	Version     string              `json:"version,omitempty"`

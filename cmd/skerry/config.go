@@ -109,6 +109,7 @@ type networkConfig struct {
 	Services          string       `mapstructure:"services"`
 	PodNetwork        string       `mapstructure:"podNetwork"`
 	VXLANPort         uint16       `mapstructure:"vxlanPort"`
+	WireGuardPort     uint16       `mapstructure:"wireguardPort"`
 	PodCIDR           string       `mapstructure:"podCIDR"`
 	ServiceCIDR       string       `mapstructure:"serviceCIDR"`
 	Domain            string       `mapstructure:"domain"`
@@ -139,8 +140,11 @@ type sourceConfig struct {
 	CAFile               string `mapstructure:"caFile"`
 }
 
-// defaultVXLANPort is that of VXLAN, as firewalls know it.
-const defaultVXLANPort uint16 = 4789
+// The ports of VXLAN and WireGuard, as firewalls know them.
+const (
+	defaultVXLANPort     uint16 = 4789
+	defaultWireGuardPort uint16 = 51820
+)
 
 // defaultInterval is how often a source is looked at.
 const defaultInterval = 15 * time.Second
@@ -155,7 +159,7 @@ func settings() map[string]string {
 		"node.name": strings.ToLower(name), "node.address": "", "node.dataDir": "/var/lib/skerry",
 		"podman.socket": "unix:///run/podman/podman.sock",
 		"listen.socket": "/run/skerry/skerry.sock", "listen.address": "", "policy.podSecurity": "",
-		"network.services": "auto", "network.podNetwork": string(fleet.PodsAuto), "network.vxlanPort": strconv.Itoa(int(defaultVXLANPort)),
+		"network.services": "auto", "network.podNetwork": string(fleet.PodsAuto), "network.vxlanPort": strconv.Itoa(int(defaultVXLANPort)), "network.wireguardPort": strconv.Itoa(int(defaultWireGuardPort)),
 		"network.podCIDR": "10.42.0.0/16", "network.serviceCIDR": "10.43.0.0/16",
 		"network.domain": "cluster.local",
 	}
@@ -270,17 +274,18 @@ func (c config) validate() error {
 	}
 	switch way := fleet.PodNetwork(c.Network.PodNetwork); way {
 	case "", fleet.PodsAuto, fleet.PodsApart:
-	case fleet.PodsRouted, fleet.PodsVXLAN:
+	case fleet.PodsRouted, fleet.PodsVXLAN, fleet.PodsWireGuard:
 		if c.Network.Services == servicesOff {
 			fault("network.podNetwork %s: with network.services off pods have no addresses that others could reach", way)
 		}
-	case "wireguard":
-		fault("network.podNetwork wireguard is not done in this version. For links that are not trusted run WireGuard on the machines, set node.address to the one that each has in it, and leave podNetwork at auto")
 	default:
-		fault("network.podNetwork %q: auto, none, host-gw or vxlan is wanted", way)
+		fault("network.podNetwork %q: auto, none, host-gw, vxlan or wireguard is wanted", way)
 	}
 	if c.Network.VXLANPort == 0 {
 		fault("network.vxlanPort 0 is no port")
+	}
+	if c.Network.WireGuardPort == 0 {
+		fault("network.wireguardPort 0 is no port")
 	}
 	for key, cidr := range map[string]string{"network.podCIDR": c.Network.PodCIDR, "network.serviceCIDR": c.Network.ServiceCIDR} {
 		p, err := netip.ParsePrefix(cidr)

@@ -54,6 +54,8 @@ type membership struct {
 	member *etcd.Member // nil on a node that is no server
 	peers  *join.Client
 	log    *slog.Logger
+	// wireguard is this node's end of tunnels where they are WireGuard's: it outlives one agent, as what is under way in them does.
+	wireguard *hostnet.WireGuard
 
 	holder  *agent.Holder
 	machine *vip.Holder       // nil before it is opened, and where the machine cannot
@@ -95,6 +97,13 @@ func (c config) openMembership(ctx context.Context, log *slog.Logger) (*membersh
 			c.Node.Name, identity.Name(), identity.Name())
 	case c.Fleet.Role != "" && c.Fleet.Role != m.Role:
 		return nil, fmt.Errorf("fleet.role is %s in the configuration, and this node joined as %s", c.Fleet.Role, m.Role)
+	}
+	seed, err := identity.Seed()
+	if err != nil {
+		return nil, err
+	}
+	if m.wireguard, err = hostnet.NewWireGuard(seed, log); err != nil {
+		return nil, err
 	}
 	if m.embeds() {
 		root, certificate, key := identity.Paths()
@@ -191,6 +200,7 @@ func (m *membership) stopMember() error {
 func (m *membership) close() error {
 	m.peers.Close()
 	m.holder.End() // others have them a moment later
+	m.wireguard.Close()
 	var err error
 	if m.machine != nil {
 		err = m.machine.Close()
@@ -233,7 +243,7 @@ const witnessTaint = "skerry.dev/witness"
 // node is this machine, as the fleet knows it.
 func (m *membership) node(n fleet.Node) fleet.Node {
 	if m.identity != nil { // one that joins has none yet
-		n.Certificate = m.identity.Certificate()
+		n.Certificate, n.Key = m.identity.Certificate(), m.wireguard.Key()
 	}
 	n.Fleet, n.Server, n.Voter, n.Version = m.Listen, m.Role == pki.RoleServer, m.embeds(), version
 	if m.Role == pki.RoleWitness { // it runs nothing
@@ -267,6 +277,7 @@ func (m *membership) chartered(ctx context.Context, c config) (config, error) {
 		c.Network.PodCIDR, c.Network.ServiceCIDR, c.Network.Domain = n.PodCIDR, n.ServiceCIDR, n.Domain
 		// A charter of before does not say how pods reach one another, and all nodes have to go by the same.
 		c.Network.PodNetwork, c.Network.VXLANPort = cmp.Or(n.PodNetwork, string(fleet.PodsAuto)), cmp.Or(n.VXLANPort, defaultVXLANPort)
+		c.Network.WireGuardPort = cmp.Or(n.WireGuardPort, defaultWireGuardPort)
 	}
 	c.Network.LoadBalancerPools, c.Fleet.VirtualIPs, c.Fleet.Failover = nil, nil, failoverUsual
 	for _, p := range charter.Pools {
@@ -365,7 +376,7 @@ func (m *membership) settle(ctx context.Context) {
 func (c config) charter() fleet.Charter {
 	n := c.Network
 	charter := fleet.Charter{
-		Network:     fleet.NetworkTerms{PodCIDR: n.PodCIDR, ServiceCIDR: n.ServiceCIDR, Domain: n.Domain, PodNetwork: n.PodNetwork, VXLANPort: n.VXLANPort},
+		Network:     fleet.NetworkTerms{PodCIDR: n.PodCIDR, ServiceCIDR: n.ServiceCIDR, Domain: n.Domain, PodNetwork: n.PodNetwork, VXLANPort: n.VXLANPort, WireGuardPort: n.WireGuardPort},
 		PodSecurity: string(c.policy().PodSecurity), Pools: n.pools(), Virtual: c.Fleet.virtual(), Fast: c.Fleet.Failover == failoverFast,
 	}
 	for _, s := range c.Sources {

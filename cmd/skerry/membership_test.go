@@ -146,8 +146,11 @@ func TestFounding(t *testing.T) {
 	if err != nil || len(with.Sources) != 1 || with.Sources[0].Username != "ada" || with.Sources[0].Interval != time.Minute {
 		t.Errorf("the node's own credentials are lost: %+v, %v", with.Sources, err)
 	}
-	if n := with.Network; n.PodNetwork != "auto" || n.VXLANPort != 4789 {
-		t.Errorf("a fleet that does not say it has pods reach each other by %q, port %d", n.PodNetwork, n.VXLANPort)
+	if n := with.Network; n.PodNetwork != "auto" || n.VXLANPort != 4789 || n.WireGuardPort != 51820 {
+		t.Errorf("a fleet that does not say it has pods reach each other by %q, ports %d and %d", n.PodNetwork, n.VXLANPort, n.WireGuardPort)
+	}
+	if nodes[0].Key == (fleet.PublicKey{}) || nodes[0].Key != m.wireguard.Key() {
+		t.Errorf("the roll does not have the node's key: %v", nodes[0].Key)
 	}
 	with.Policy.PodSecurity = "restricted"
 	if with, err = m.chartered(t.Context(), with); err != nil || charter.PodSecurity != "baseline" || with.policy().PodSecurity != podsecurity.Baseline {

@@ -48,6 +48,9 @@ func (n networkConfig) settings() fleet.NetworkSettings {
 		Services: true, Pods: netip.MustParsePrefix(n.PodCIDR), Addrs: []netip.Prefix{netip.MustParsePrefix(n.ServiceCIDR)}, Domain: n.Domain,
 		Between: fleet.PodNetwork(n.PodNetwork), TunnelPort: n.VXLANPort,
 	}
+	if s.Between == fleet.PodsWireGuard {
+		s.TunnelPort = n.WireGuardPort
+	}
 	s.Pools = n.pools()
 	s.DNS = s.Addrs[0].Masked().Addr()
 	for range dnsNumber {
@@ -87,18 +90,21 @@ func (f fleetConfig) virtual() []netip.Addr {
 }
 
 // network makes what Services need of this machine. Where they cannot or must not be served whole, it changes nothing of the machine.
-// Pods is the part of the pod network that is this machine's, and alone says that there are no others.
-func (c config) network(ctx context.Context, machine host.Bridges, pods netip.Prefix, alone bool, log *slog.Logger) (*agent.Network, error) {
+// Pods is the part of the pod network that is this machine's. Without a member there are no other machines.
+func (c config) network(ctx context.Context, machine host.Bridges, pods netip.Prefix, member *membership, log *slog.Logger) (*agent.Network, error) {
 	if c.Network.Services == servicesOff {
 		return c.proxied("network.services is off", log), nil //nolint:contextcheck // it lives as long as the process
 	}
 	if !pods.IsValid() { // the agent begins anew when it has one
 		return c.proxied("the fleet has not given this node its part of the pod network yet", log), nil //nolint:contextcheck // it lives as long as the process
 	}
-	if alone {
+	var wireguard *hostnet.WireGuard
+	if member == nil {
 		c.Network.PodNetwork = string(fleet.PodsApart)
+	} else {
+		wireguard = member.wireguard
 	}
-	n, err := c.whole(ctx, machine, pods, log)
+	n, err := c.whole(ctx, machine, pods, wireguard, log)
 	if err != nil && c.Network.Services != servicesOn {
 		log.Warn("node ports alone are served of Services", "why", err)
 		return c.proxied(err.Error(), log), nil //nolint:contextcheck // it lives as long as the process
@@ -114,13 +120,13 @@ func (c config) proxied(why string, log *slog.Logger) *agent.Network {
 }
 
 // whole serves Services by the machine's own network.
-func (c config) whole(ctx context.Context, machine host.Bridges, pods netip.Prefix, log *slog.Logger) (*agent.Network, error) {
+func (c config) whole(ctx context.Context, machine host.Bridges, pods netip.Prefix, wireguard *hostnet.WireGuard, log *slog.Logger) (*agent.Network, error) {
 	settings := c.settings()
 	bridge := host.Bridge{Name: bridgeName, Interface: bridgeLink, Subnet: pods}
 	if err := free(bridge, settings.Addrs...); err != nil {
 		return nil, err
 	}
-	rules, err := hostnet.New(log) //nolint:contextcheck // it asks the kernel once
+	rules, err := hostnet.New(log, wireguard) //nolint:contextcheck // it asks the kernel once
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,7 @@ func (o *options) removeNetwork(ctx context.Context) error {
 
 // unmakeNetwork takes away all that Services and other nodes' pods made of this machine's network.
 func (c config) unmakeNetwork(ctx context.Context, log *slog.Logger) error {
-	rules, err := hostnet.New(log) //nolint:contextcheck // it asks the kernel once
+	rules, err := hostnet.New(log, nil) //nolint:contextcheck // it asks the kernel once
 	if err == nil {
 		err = rules.Serve(ctx, fleet.HostNet{})
 	}

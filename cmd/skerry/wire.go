@@ -121,7 +121,7 @@ func (p *parts) assemble(ctx context.Context, c config, w wiring) error {
 		if member != nil {
 			pods = cfg.Node.Pods
 		}
-		if cfg.Network, err = c.network(ctx, p.machine, pods, member == nil, w.log); err != nil {
+		if cfg.Network, err = c.network(ctx, p.machine, pods, member, w.log); err != nil {
 			return err
 		}
 		if member != nil {

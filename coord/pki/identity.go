@@ -35,6 +35,7 @@ const (
 	nodeFile         = "node.crt"
 	nodeKeyFile      = "node.key"
 	membershipFile   = "fleet.json"
+	wireguardFile    = "wireguard.key"
 )
 
 // ErrNone says that a machine belongs to no fleet.

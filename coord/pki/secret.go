@@ -3,10 +3,13 @@ package pki
 import (
 	"crypto/ecdsa"
 	"crypto/hkdf"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"github.com/skerry-dev/skerry/fleet"
 )
@@ -52,4 +55,22 @@ func (i *Identity) Secret(peer fleet.NodeName, certificate []byte) ([]byte, erro
 		first, second = second, first
 	}
 	return hkdf.Key(sha256.New, shared, nil, fmt.Sprintf("skerry datagrams %q %q", first, second), secretLength)
+}
+
+// Seed is what the node makes its private key of WireGuard of, and nobody else knows. It is made when it is asked for first, and goes when
+// the node leaves its fleet.
+func (i *Identity) Seed() ([]byte, error) {
+	seed, err := os.ReadFile(i.path(wireguardFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		seed = make([]byte, secretLength)
+		_, _ = rand.Read(seed) // never fails
+		err = writeFile(i.path(wireguardFile), seed)
+	case err == nil && len(seed) != secretLength:
+		err = fmt.Errorf("%s has %d bytes, want %d: without it another is made", i.path(wireguardFile), len(seed), secretLength)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("this node's key of WireGuard: %w", err)
+	}
+	return seed, nil
 }

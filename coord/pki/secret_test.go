@@ -3,6 +3,8 @@ package pki
 import (
 	"bytes"
 	"errors"
+	"os"
+	"strings"
 	"testing"
 	"time"
 )
@@ -29,5 +31,34 @@ func TestSecret(t *testing.T) {
 		if _, err := a.Secret("b", certificate); !errors.Is(err, ErrStranger) {
 			t.Errorf("%s certificate: %v", what, err)
 		}
+	}
+}
+
+// TestSeed: a node makes it once, for itself alone.
+func TestSeed(t *testing.T) {
+	a, b := found(t), found(t)
+	first, err := a.Seed()
+	if err != nil || len(first) != 32 || bytes.Equal(first, make([]byte, 32)) {
+		t.Fatalf("%d bytes, %v", len(first), err)
+	}
+	again, err := Load(a.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err := again.Seed(); err != nil || !bytes.Equal(first, second) {
+		t.Errorf("it is another after a start: %v", err)
+	}
+	if other, err := b.Seed(); err != nil || bytes.Equal(first, other) {
+		t.Errorf("another node has it: %v", err)
+	}
+	is, err := os.Stat(a.path(wireguardFile))
+	if err != nil || is.Mode() != 0o600 || is.Size() != 32 {
+		t.Errorf("%v, %v", is, err)
+	}
+	if err := os.WriteFile(a.path(wireguardFile), first[:9], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Seed(); err == nil || !strings.Contains(err.Error(), "has 9 bytes") {
+		t.Errorf("half a file: %v", err)
 	}
 }

@@ -17,8 +17,11 @@ type RoutesInput struct {
 	Port  uint16 // at which tunnels end
 }
 
-// wrapping is by how much VXLAN over IPv4 makes a packet longer.
-const wrapping = 50
+// By how much a tunnel makes a packet longer: VXLAN over IPv4, and WireGuard at most.
+const (
+	wrapping   = 50
+	encrypting = 80
+)
 
 // plainMTU is what a link has of which nothing is known, and leastMTU what every host of IPv4 takes.
 const plainMTU, leastMTU = 1500, 576
@@ -52,7 +55,7 @@ func Routes(in RoutesInput) ([]fleet.Route, fleet.Tunnel, []fleet.Note) {
 	if !slices.ContainsFunc(r.routes, func(r fleet.Route) bool { return r.Tunnel }) {
 		return r.routes, fleet.Tunnel{}, r.notes
 	}
-	return r.routes, fleet.Tunnel{Pods: r.own.Pods.Masked(), MTU: tunnelMTU(in.Nodes), Port: in.Port}, r.notes
+	return r.routes, fleet.Tunnel{Pods: r.own.Pods.Masked(), MTU: r.tunnelMTU(in.Nodes), Port: in.Port, WireGuard: r.encrypts()}, r.notes
 }
 
 type routing struct {
@@ -62,11 +65,16 @@ type routing struct {
 	notes  []fleet.Note
 }
 
+func (r *routing) encrypts() bool { return r.mode == fleet.PodsWireGuard }
+
 // to is the route to another node, or why there is none.
 func (r *routing) to(n *fleet.Node) (fleet.Route, string) {
 	addr, ok := nodeAddress(n)
 	own, known := nodeAddress(r.own)
-	route := fleet.Route{Node: n.Name, Pods: n.Pods.Masked(), Via: addr, Tunnel: r.mode == fleet.PodsVXLAN}
+	route := fleet.Route{Node: n.Name, Pods: n.Pods.Masked(), Via: addr, Tunnel: r.mode == fleet.PodsVXLAN || r.encrypts()}
+	if r.encrypts() {
+		route.Key = n.Key
+	}
 	near := ok && known && r.own.Uplink.Net.Contains(addr) && n.Uplink.Net.Contains(own)
 	switch {
 	case !known:
@@ -77,6 +85,12 @@ func (r *routing) to(n *fleet.Node) (fleet.Route, string) {
 		return route, fmt.Sprintf("both say that their address is %s (node.address)", addr)
 	case route.Pods.Overlaps(r.own.Pods):
 		return route, fmt.Sprintf("both have %s of the pod network, until one of them gets another part", route.Pods)
+	case r.encrypts() && r.own.Key == fleet.PublicKey{}:
+		return route, "network.podNetwork is wireguard, and this node has not told the others its key yet"
+	case r.encrypts() && n.Key == fleet.PublicKey{}:
+		return route, fmt.Sprintf("network.podNetwork is wireguard, and node %s has not told its key yet: is its Skerry older than this node's?", n.Name)
+	case r.encrypts() && n.Key == r.own.Key:
+		return route, "both have one key of WireGuard: one is a copy of the other, and has to leave the fleet and join it again"
 	case r.mode == fleet.PodsRouted && !near:
 		return route, fmt.Sprintf("network.podNetwork is host-gw, and %s and %s are not on one link: vxlan or auto leads there", own, addr)
 	case r.mode != fleet.PodsRouted && !near:
@@ -109,7 +123,7 @@ func (r *routing) dropShared(name fleet.NodeName) {
 }
 
 // tunnelMTU is what fits through every tunnel.
-func tunnelMTU(nodes []fleet.Node) int {
+func (r *routing) tunnelMTU(nodes []fleet.Node) int {
 	least := 0
 	for i := range nodes {
 		if m := nodes[i].Uplink.MTU; m > 0 && (least == 0 || m < least) {
@@ -118,6 +132,9 @@ func tunnelMTU(nodes []fleet.Node) int {
 	}
 	if least == 0 {
 		least = plainMTU
+	}
+	if r.encrypts() {
+		return max(least-encrypting, leastMTU)
 	}
 	return max(least-wrapping, leastMTU)
 }

@@ -32,10 +32,17 @@ func routesText(routes []fleet.Route, tunnel fleet.Tunnel) string {
 		if r.Tunnel {
 			line += " in a tunnel"
 		}
+		if r.Key != (fleet.PublicKey{}) {
+			line += fmt.Sprintf(" by key %d", r.Key[0])
+		}
 		lines = append(lines, line)
 	}
 	if tunnel != (fleet.Tunnel{}) {
-		lines = append(lines, fmt.Sprintf("tunnel of %s, %d bytes, port %d", tunnel.Pods, tunnel.MTU, tunnel.Port))
+		kind := "tunnel"
+		if tunnel.WireGuard {
+			kind = "WireGuard"
+		}
+		lines = append(lines, fmt.Sprintf("%s of %s, %d bytes, port %d", kind, tunnel.Pods, tunnel.MTU, tunnel.Port))
 	}
 	return strings.Join(lines, "\n")
 }
@@ -48,6 +55,10 @@ func TestRoutes(t *testing.T) {
 	down.Down = "nothing is heard of its agent"
 	with := func(n fleet.Node, edit func(*fleet.Node)) fleet.Node {
 		edit(&n)
+		return n
+	}
+	keyed := func(n fleet.Node, key byte) fleet.Node {
+		n.Key = fleet.PublicKey{key}
 		return n
 	}
 	address := func(text string) func(*fleet.Node) { return func(n *fleet.Node) { n.Address = text } }
@@ -80,6 +91,13 @@ func TestRoutes(t *testing.T) {
 		{"itself at no address", fleet.PodsAuto, []fleet.Node{with(a, address("")), b}, "", []string{`node b do not reach each other: this node's address "" is none`}},
 		{"one address", fleet.PodsAuto, []fleet.Node{a, with(b, address("10.0.0.11"))}, "", []string{"both say that their address is 10.0.0.11"}},
 		{"one part of two", fleet.PodsAuto, []fleet.Node{a, with(b, func(n *fleet.Node) { n.Pods = a.Pods })}, "", []string{"both have 10.42.0.0/24 of the pod network"}},
+		{"keys that nobody asks for", fleet.PodsAuto, []fleet.Node{keyed(a, 1), keyed(b, 2), keyed(far, 3)}, "b 10.42.1.0/24 by 10.0.0.12\nfar 10.42.2.0/24 by 192.0.2.1 in a tunnel\ntunnel of 10.42.0.0/24, 1400 bytes, port 4789", nil},
+		{"encrypted", fleet.PodsWireGuard, []fleet.Node{keyed(far, 3), keyed(a, 1), keyed(b, 2)}, "b 10.42.1.0/24 by 10.0.0.12 in a tunnel by key 2\nfar 10.42.2.0/24 by 192.0.2.1 in a tunnel by key 3\nWireGuard of 10.42.0.0/24, 1370 bytes, port 4789", nil},
+		{"encrypted on a narrow link", fleet.PodsWireGuard, []fleet.Node{keyed(a, 1), keyed(with(b, func(n *fleet.Node) { n.Uplink.MTU = 600 }), 2)}, "b 10.42.1.0/24 by 10.0.0.12 in a tunnel by key 2\nWireGuard of 10.42.0.0/24, 576 bytes, port 4789", nil},
+		{"encrypted, nobody says anything of links", fleet.PodsWireGuard, []fleet.Node{keyed(rolled("a", "10.0.0.11", "", 0, "10.42.0.0/24"), 1), keyed(rolled("b", "10.0.0.12", "", 0, "10.42.1.0/24"), 2)}, "b 10.42.1.0/24 by 10.0.0.12 in a tunnel by key 2\nWireGuard of 10.42.0.0/24, 1420 bytes, port 4789", nil},
+		{"a node without a key", fleet.PodsWireGuard, []fleet.Node{keyed(a, 1), b, keyed(down, 4)}, "down 10.42.3.0/24 by 10.0.0.13 in a tunnel by key 4\nWireGuard of 10.42.0.0/24, 1420 bytes, port 4789", []string{"node b do not reach each other: network.podNetwork is wireguard, and node b has not told its key yet"}},
+		{"itself without a key", fleet.PodsWireGuard, []fleet.Node{a, keyed(b, 2)}, "", []string{"network.podNetwork is wireguard, and this node has not told the others its key yet"}},
+		{"one key of two", fleet.PodsWireGuard, []fleet.Node{keyed(a, 1), keyed(b, 1)}, "", []string{"both have one key of WireGuard"}},
 		{"one part of two others", fleet.PodsAuto, []fleet.Node{a, b, with(down, func(n *fleet.Node) { n.Pods = b.Pods })}, "b 10.42.1.0/24 by 10.0.0.12", []string{"node down do not reach each other: node b has 10.42.1.0/24"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -116,9 +134,12 @@ func TestRoutesAlways(t *testing.T) {
 			case 3:
 				n.Down = "down"
 			}
+			if rapid.IntRange(0, 9).Draw(t, "keyless") > 0 {
+				n.Key = fleet.PublicKey{byte(i + 1)}
+			}
 			nodes = append(nodes, n)
 		}
-		mode := rapid.SampledFrom([]fleet.PodNetwork{"", fleet.PodsAuto, fleet.PodsApart, fleet.PodsRouted, fleet.PodsVXLAN}).Draw(t, "mode")
+		mode := rapid.SampledFrom([]fleet.PodNetwork{"", fleet.PodsAuto, fleet.PodsApart, fleet.PodsRouted, fleet.PodsVXLAN, fleet.PodsWireGuard}).Draw(t, "mode")
 		type pair struct{ from, to fleet.NodeName }
 		all, ends := map[pair]fleet.Route{}, map[fleet.NodeName]fleet.Tunnel{}
 		for _, n := range nodes {
@@ -140,13 +161,13 @@ func TestRoutesAlways(t *testing.T) {
 				if i > 0 && (routes[i-1].Pods.Compare(r.Pods) >= 0 || routes[i-1].Pods.Overlaps(r.Pods)) {
 					t.Fatalf("%v", routes)
 				}
-				if mode == fleet.PodsRouted && r.Tunnel || mode == fleet.PodsVXLAN && !r.Tunnel {
+				if mode == fleet.PodsRouted && r.Tunnel || (mode == fleet.PodsVXLAN || mode == fleet.PodsWireGuard) && !r.Tunnel || (mode == fleet.PodsWireGuard) != (r.Key != fleet.PublicKey{}) {
 					t.Fatalf("%s: %v", mode, r)
 				}
 				wraps = wraps || r.Tunnel
 				all[pair{n.Name, r.Node}] = r
 			}
-			if wraps != (tunnel != fleet.Tunnel{}) || wraps && tunnel.Pods != n.Pods {
+			if wraps != (tunnel != fleet.Tunnel{}) || wraps && (tunnel.Pods != n.Pods || tunnel.WireGuard != (mode == fleet.PodsWireGuard)) {
 				t.Fatalf("%v with the tunnel %v", routes, tunnel)
 			}
 			ends[n.Name] = tunnel

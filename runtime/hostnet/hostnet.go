@@ -20,13 +20,13 @@
 // the machine that have its number as their port, for clients that are no pods.
 //
 // Pods of other nodes are reached by routes in the machine's main table, which bear RouteProtocol, and where they need one through the device
-// skerry-vx. Both are looked at with each Serve: it costs less than a millisecond, and not all that takes them away is told of. What is
-// there as it should be is not touched.
+// skerry-vx, or skerry-wg where tunnels are WireGuard's. All of it is looked at with each Serve: it costs less than a millisecond, and not all
+// that takes it away is told of. What is there as it should be is not touched.
 //
 // For pods of one bridge there are PrepareBridge and PreparePort, which is a matter of links and not of rules.
 //
 // The text of transactions is tested with knftables' fake, everything else with real packets between network namespaces in
-// scripts/lab. SCTP is tested as text alone.
+// scripts/lab. SCTP is tested as text alone, and of WireGuard what the kernel's is told, but not the kernel's itself.
 package hostnet
 
 import (
@@ -68,8 +68,9 @@ type Net struct {
 	lost  bool                // rules were lost, and are not written yet
 }
 
-// New looks whether this machine can, and changes nothing. The error is for people.
-func New(log *slog.Logger) (*Net, error) {
+// New looks whether this machine can, and changes nothing. Tunnels are made by wireguard where it is wanted, which may be nil: then there are
+// none of it, and what the kernel has of an earlier process is taken away all the same. The error is for people.
+func New(log *slog.Logger, wireguard *WireGuard) (*Net, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("services need the rights of root: the agent writes nftables rules")
 	}
@@ -84,7 +85,7 @@ func New(log *slog.Logger) (*Net, error) {
 	if err := nft.Check(context.Background(), tx); err != nil {
 		return nil, fmt.Errorf("services need more of nftables than this kernel has (Linux 5.10 with NAT and connection tracking has it): %w", err)
 	}
-	return with(log, nft, kernel{forget, generation, count, hold, lay}), nil
+	return with(log, nft, kernel{forget, generation, count, hold, wireguard.lay}), nil
 }
 
 // kernel is what is asked of it past nft. They are fields for tests without one.

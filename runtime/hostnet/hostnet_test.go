@@ -33,7 +33,7 @@ func network(p corev1.Protocol) string { return strings.ToLower(string(p)) }
 
 func TestNewSaysWhyNot(t *testing.T) {
 	t.Setenv("PATH", "")
-	_, err := New(slog.New(slog.DiscardHandler))
+	_, err := New(slog.New(slog.DiscardHandler), nil)
 	if err == nil || !strings.Contains(err.Error(), "root") && !strings.Contains(err.Error(), "the package nftables") {
 		t.Errorf("without nft: %v", err)
 	}

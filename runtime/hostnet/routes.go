@@ -18,14 +18,18 @@ const RouteProtocol netlink.RouteProtocol = 83
 
 // lay makes the machine's routes to pods of other nodes those that are wanted, with the tunnel that some of them need, and takes away
 // all others of ours. A route of somebody else is never replaced: what it leads to is left to it, and the error says so.
-func lay(want []fleet.Route, tunnel fleet.Tunnel) error {
+func (w *WireGuard) lay(want []fleet.Route, tunnel fleet.Tunnel) error {
 	peers := slices.DeleteFunc(slices.Clone(want), func(r fleet.Route) bool { return !r.Tunnel })
 	var device netlink.Link
 	var errs []error
 	if len(peers) > 0 {
+		name, make := tunnelName, makeTunnel
+		if tunnel.WireGuard {
+			name, make = wireguardName, w.make
+		}
 		var err error
-		if device, err = makeTunnel(tunnel, peers); err != nil {
-			errs = append(errs, fmt.Errorf("make the tunnel %s: %w", tunnelName, err))
+		if device, err = make(tunnel, peers); err != nil {
+			errs = append(errs, fmt.Errorf("make the tunnel %s: %w", name, err))
 		}
 	}
 	all, err := netlink.RouteList(nil, netlink.FAMILY_V4)
@@ -68,8 +72,12 @@ func lay(want []fleet.Route, tunnel fleet.Tunnel) error {
 			}
 		}
 	}
-	if len(peers) == 0 { // when nothing leads through it any more
+	// When nothing leads through it any more.
+	if len(peers) == 0 || tunnel.WireGuard {
 		errs = append(errs, removeTunnel())
+	}
+	if len(peers) == 0 || !tunnel.WireGuard {
+		errs = append(errs, w.remove())
 	}
 	return errors.Join(errs...)
 }
@@ -94,10 +102,14 @@ func asRoute(r fleet.Route, device netlink.Link, foreign []netlink.Route) (netli
 	way := netlink.Route{
 		Dst: &net.IPNet{IP: r.Pods.Addr().AsSlice(), Mask: net.CIDRMask(r.Pods.Bits(), r.Pods.Addr().BitLen())}, Protocol: RouteProtocol, Table: unix.RT_TABLE_MAIN,
 	}
-	if r.Tunnel {
-		if device != nil {
-			way.LinkIndex, way.Gw, way.Flags = device.Attrs().Index, r.Pods.Addr().AsSlice(), int(netlink.FLAG_ONLINK)
-		}
+	switch {
+	case r.Tunnel && device == nil:
+		return way, nil
+	case r.Tunnel && r.Key != fleet.PublicKey{}: // whose pods they are, WireGuard knows by itself
+		way.LinkIndex, way.Scope = device.Attrs().Index, netlink.SCOPE_LINK
+		return way, nil
+	case r.Tunnel:
+		way.LinkIndex, way.Gw, way.Flags = device.Attrs().Index, r.Pods.Addr().AsSlice(), int(netlink.FLAG_ONLINK)
 		return way, nil
 	}
 	link := linkOf(r.Via, foreign)

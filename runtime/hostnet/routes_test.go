@@ -91,15 +91,20 @@ func TestRoutes(t *testing.T) {
 // TestSegmentsFit: connections through a tunnel are not slow to find out what fits, where nobody is told that a packet does not.
 func TestSegmentsFit(t *testing.T) {
 	r := newRow(t)
-	r.serve(always)
 	for n := 1; n <= rowSize; n++ {
 		r.sh(n, "nft add table ip deaf; add chain ip deaf out { type filter hook output priority 0; }; add rule ip deaf out icmp type destination-unreachable drop")
 	}
-	if err := r.send(1, 2, 1472, unix.IP_PMTUDISC_WANT); err == nil {
-		t.Fatal("what does not fit was not dropped")
+	for name, serve := range map[string]func(){"VXLAN": func() { r.serve(always) }, "WireGuard": r.encrypt} {
+		t.Run(name, func(t *testing.T) {
+			r.t = t
+			serve()
+			if err := r.send(1, 2, 1472, unix.IP_PMTUDISC_WANT); err == nil {
+				t.Fatal("what does not fit was not dropped")
+			}
+			r.stream(1, 2)
+			r.stream(3, 1)
+		})
 	}
-	r.stream(1, 2)
-	r.stream(3, 1)
 }
 
 // stream sends a megabyte that nobody may cut, which TCP sees to, from one pod to another.

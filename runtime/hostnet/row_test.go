@@ -1,6 +1,7 @@
 package hostnet
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +10,9 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/skerry-dev/skerry/fleet"
 	"github.com/skerry-dev/skerry/internal/lab"
@@ -24,6 +27,26 @@ import (
 type row struct {
 	t    testing.TB
 	nets map[int]*Net
+	ends map[int]*WireGuard // of tunnels, where they are WireGuard's
+	log  *journal
+}
+
+// journal is what was logged, by whoever and whenever.
+type journal struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (j *journal) Write(b []byte) (int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.Write(b)
+}
+
+func (j *journal) String() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.text.String()
 }
 
 const rowSize = 3
@@ -53,9 +76,12 @@ func rowRouter(n int) netip.Addr {
 func newRow(t testing.TB) *row {
 	t.Helper()
 	lab.Need(t)
-	r := &row{t: t, nets: map[int]*Net{}}
+	r := &row{t: t, nets: map[int]*Net{}, ends: map[int]*WireGuard{}, log: &journal{}}
 	ctx := context.WithoutCancel(t.Context())
 	clean := func() {
+		for _, w := range r.ends {
+			w.Close()
+		}
 		for n := 1; n <= rowSize; n++ {
 			for _, ns := range []string{rowHost(n), rowPod(n, 1), rowPod(n, 2)} {
 				_ = exec.CommandContext(ctx, "ip", "netns", "del", ns).Run()
@@ -77,6 +103,9 @@ func newRow(t testing.TB) *row {
 	}
 	for n := 1; n <= rowSize; n++ {
 		r.machine(n)
+		var err error
+		r.ends[n], err = NewWireGuard(rowSeed(n), slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+		must(t, err)
 	}
 	return r
 }
@@ -176,7 +205,7 @@ func (r *row) tryOn(n int, want fleet.HostNet) (err error) {
 	r.t.Helper()
 	r.in(n, func() error {
 		if r.nets[n] == nil {
-			if r.nets[n], err = New(slog.New(slog.NewTextHandler(r.t.Output(), nil))); err != nil {
+			if r.nets[n], err = New(slog.New(slog.NewTextHandler(r.t.Output(), nil)), r.ends[n]); err != nil {
 				return err
 			}
 		}
@@ -184,6 +213,48 @@ func (r *row) tryOn(n int, want fleet.HostNet) (err error) {
 		return nil
 	})
 	return err
+}
+
+// rowSeed is what a machine's key is made of.
+func rowSeed(n int) []byte { return bytes.Repeat([]byte{byte(n)}, 32) }
+
+// encrypted is rowRoutes through WireGuard.
+func (r *row) encrypted(n int) fleet.HostNet {
+	want := rowRoutes(n, always(n))
+	want.Tunnel = fleet.Tunnel{Pods: rowPods(n), MTU: 1420, Port: 51820, WireGuard: true}
+	for i := range want.Routes {
+		for to, end := range r.ends {
+			if rowPods(to) == want.Routes[i].Pods {
+				want.Routes[i].Key = end.Key()
+			}
+		}
+	}
+	return want
+}
+
+// encrypt makes all machines' networks so.
+func (r *row) encrypt() {
+	r.t.Helper()
+	for n := 1; n <= rowSize; n++ {
+		r.serveOn(n, r.encrypted(n))
+	}
+	r.meet(1, 2)
+	r.meet(1, 3)
+	r.meet(2, 3)
+}
+
+// meet waits until two machines have agreed on keys: where both ask at once, WireGuard has them ask again after five seconds.
+func (r *row) meet(from, to int) {
+	r.t.Helper()
+	for begun := time.Now(); ; {
+		_, _, err := ask(rowPod(from, 1), "udp", at(rowPodAddr(to, 1), 8080))
+		if err == nil {
+			return
+		}
+		if time.Since(begun) > 20*time.Second {
+			r.t.Fatalf("h%d and h%d do not meet: %v", from, to, err)
+		}
+	}
 }
 
 // all has every pod ask every other one, and itself, by its own address. Each has to be seen as who it is.

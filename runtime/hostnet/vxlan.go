@@ -19,7 +19,7 @@ import (
 	"github.com/skerry-dev/skerry/fleet"
 )
 
-// All tunnels of a machine are one VXLAN device, which knows nobody but whom it is told of: nothing is learned from packets, and nothing
+// All tunnels of VXLAN of a machine are one device, which knows nobody but whom it is told of: nothing is learned from packets, and nothing
 // is asked of the network. A node's end has the first address of its part of the pod network, by itself no pod's, and a hardware address
 // that is computed from it, so that nodes need not tell each other.
 
@@ -90,7 +90,8 @@ func settle(device netlink.Link, want fleet.Tunnel) error {
 	}
 	if device.Attrs().Flags&net.FlagUp == 0 {
 		// Packets for pods come in by it, and none of IPv6.
-		for path, value := range map[string]string{"ipv4/conf/" + tunnelName + "/forwarding": "1", "ipv6/conf/" + tunnelName + "/disable_ipv6": "1"} {
+		name := device.Attrs().Name
+		for path, value := range map[string]string{"ipv4/conf/" + name + "/forwarding": "1", "ipv6/conf/" + name + "/disable_ipv6": "1"} {
 			if err := os.WriteFile(filepath.Join("/proc/sys/net", path), []byte(value), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
@@ -230,7 +231,7 @@ func (w writer) tunnel(is, want tunnelPort) {
 		if i < 2 {
 			w.rule(name, "udp dport", strconv.Itoa(int(want)), "notrack")
 		} else {
-			w.rule(name, "oifname", tunnelName, "tcp flags syn / syn,rst tcp option maxseg size set rt mtu")
+			w.rule(name, "oifname {", tunnelName, ",", wireguardName, "} tcp flags syn / syn,rst tcp option maxseg size set rt mtu")
 		}
 	}
 }

@@ -181,7 +181,8 @@ func concernsRoutes(m syscall.NetlinkMessage, running map[int32]bool) bool {
 		link, attrs := nl.DeserializeIfInfomsg(m.Data), attributes(m.Data[unix.SizeofIfInfomsg:])
 		if m.Header.Type == unix.RTM_DELLINK {
 			delete(running, link.Index)
-			return string(terminated(attrs[unix.IFLA_IFNAME])) == tunnelName
+			name := string(terminated(attrs[unix.IFLA_IFNAME]))
+			return name == tunnelName || name == wireguardName
 		}
 		was, is := running[link.Index], link.Flags&unix.IFF_RUNNING != 0
 		running[link.Index] = is

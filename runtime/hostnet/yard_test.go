@@ -285,7 +285,7 @@ func hostNet(fronts ...fleet.Front) fleet.HostNet {
 
 func newNet(t testing.TB) *Net {
 	t.Helper()
-	n, err := New(slog.New(slog.NewTextHandler(t.Output(), nil)))
+	n, err := New(slog.New(slog.NewTextHandler(t.Output(), nil)), nil)
 	must(t, err)
 	return n
 }
