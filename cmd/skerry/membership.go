@@ -26,6 +26,7 @@ import (
 	"github.com/skerry-dev/skerry/coord/lease"
 	"github.com/skerry-dev/skerry/coord/pki"
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/runtime/hostnet"
 	"github.com/skerry-dev/skerry/runtime/vip"
 	"github.com/skerry-dev/skerry/sources/git"
 )
