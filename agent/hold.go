@@ -123,6 +123,7 @@ func (h *Holder) want(list []fleet.Candidacy) {
 
 // run campaigns again and again until ctx ends.
 func (h *Holder) run(ctx context.Context, machine Addresses, c *campaign) {
+	machine.Expect()
 	for ctx.Err() == nil {
 		own, err := h.leases.Campaign(ctx, c.Addr.String(), c.Rank)
 		if err == nil {
@@ -143,7 +144,7 @@ func (h *Holder) run(ctx context.Context, machine Addresses, c *campaign) {
 // keep has the machine have an address until the lease or ctx ends. The address has gone from the machine when it returns. An error is the
 // machine's: that the lease ended is none.
 func (h *Holder) keep(ctx context.Context, machine Addresses, c *campaign, own *lease.Lease) error {
-	err := machine.Hold(c.Addr, own.Until(), own.Before()) // first of all: others are told of it there
+	err := machine.Hold(c.Addr, own.Until(), own.Former()) // first of all: others are told of it there
 	if err == nil {
 		h.fails(c.Addr, "")
 		if h.has(c.Addr, own) {
@@ -160,7 +161,7 @@ func (h *Holder) keep(ctx context.Context, machine Addresses, c *campaign, own *
 		case <-own.Context().Done():
 			why = "its lease ended: no majority of the fleet's voters answered in time"
 		case <-ctx.Done():
-			why, lingers = "another node should have it", true
+			why, lingers = "another node should have it", !own.Over()
 		}
 		break
 	}

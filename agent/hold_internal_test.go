@@ -38,7 +38,7 @@ type street struct {
 	names []fleet.NodeName
 	wants []fleet.Candidacy
 	// By address: whom what is not known to the last that has it is sent on to, and whether the last that dropped it lets it go on.
-	before  map[netip.Addr]netip.Addr
+	former  map[netip.Addr]netip.Addr
 	lingers map[netip.Addr]bool
 }
 
@@ -51,7 +51,7 @@ type process struct {
 }
 
 func newStreet(t *testing.T, addresses int, names ...fleet.NodeName) *street {
-	s := &street{t: t, lan: leasetest.NewLAN(), began: time.Now(), open: map[netip.Addr]map[fleet.NodeName]time.Duration{}, before: map[netip.Addr]netip.Addr{}, lingers: map[netip.Addr]bool{}, agent: map[fleet.NodeName]*process{}, names: names}
+	s := &street{t: t, lan: leasetest.NewLAN(), began: time.Now(), open: map[netip.Addr]map[fleet.NodeName]time.Duration{}, former: map[netip.Addr]netip.Addr{}, lingers: map[netip.Addr]bool{}, agent: map[fleet.NodeName]*process{}, names: names}
 	for i := range addresses {
 		s.wants = append(s.wants, fleet.Candidacy{Addr: netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})})
 	}
@@ -79,9 +79,11 @@ func (k *kernel) State() (list []host.Held) {
 	return list
 }
 
+func (k *kernel) Expect() {}
+
 func (k *kernel) Eligible(netip.Addr) string { return "" }
 
-func (k *kernel) Hold(a netip.Addr, until time.Duration, before netip.Addr) error {
+func (k *kernel) Hold(a netip.Addr, until time.Duration, former netip.Addr) error {
 	if k.fault != nil {
 		if err := k.fault(a); err != nil {
 			return err
@@ -98,7 +100,7 @@ func (k *kernel) Hold(a netip.Addr, until time.Duration, before netip.Addr) erro
 	}
 	if k.open[a][k.name] <= now {
 		k.story = append(k.story, fmt.Sprintf("%s: %s has %s", now-time.Hour, k.name, a))
-		k.before[a] = before
+		k.former[a] = former
 	}
 	k.open[a][k.name] = until
 	for other, end := range k.open[a] {
@@ -267,8 +269,8 @@ func TestHolder(t *testing.T) {
 		if got := s.has(address); !slices.Equal(got, []fleet.NodeName{heir}) {
 			t.Errorf("20 ms after it was let go %v have it, want %s", got, heir)
 		}
-		if !s.lingers[address] || s.before[address] != leasetest.AddrOf(first).Addr() {
-			t.Errorf("what is under way goes on with %v: %v, and %s lets it: %v", first, s.before[address], first, s.lingers[address])
+		if !s.lingers[address] || s.former[address] != leasetest.AddrOf(first).Addr() {
+			t.Errorf("what is under way goes on with %v: %v, and %s lets it: %v", first, s.former[address], first, s.lingers[address])
 		}
 		s.agent[first].want(s.wants) // it does not take it back
 		<-time.After(10 * time.Second)
@@ -277,7 +279,7 @@ func TestHolder(t *testing.T) {
 		}
 		s.kill(heir)
 		s.someone(time.Second)
-		if s.before[address].IsValid() {
+		if s.former[address].IsValid() {
 			t.Errorf("what was under way goes on with who was killed")
 		}
 		report = fleet.NodeReport{}

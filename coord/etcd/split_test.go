@@ -106,7 +106,7 @@ func TestReportIsKept(t *testing.T) {
 	want := fleet.NodeReport{Node: "n", Epoch: 4, Since: 2, At: time.Date(2026, 5, 4, 3, 2, 1, 7, time.UTC), Pending: 2, Trouble: "full", Seen: map[fleet.SourceName]fleet.Revision{"home": "def"},
 		Process: 1 << 63, Electorate: fleet.Electorate{Epoch: 3, Voters: []fleet.NodeName{"a"}, Fast: true}, Holding: []netip.Addr{netip.MustParseAddr("10.0.0.9")},
 		Seeking: []netip.Addr{netip.MustParseAddr("10.0.0.9"), netip.MustParseAddr("10.0.0.10")},
-		Images: []string{"a", "b"}, Revisions: map[fleet.SourceName]fleet.Revision{"home": "abc"},
+		Images:  []string{"a", "b"}, Revisions: map[fleet.SourceName]fleet.Revision{"home": "abc"},
 		Claims: []fleet.ObservedClaim{{PodmanName: "v"}}, Notes: []fleet.Note{{Text: "why"}}}
 	for i := range 9 {
 		want.Pods = append(want.Pods, fleet.PodReport{

@@ -42,7 +42,7 @@ type pursuit struct {
 	state   pursuing
 	next    Instant                    // when something is to be done: asked (again), or given back
 	offered Instant                    // until when it is kept for this node
-	before  fleet.NodeName             // who offered it
+	former  fleet.NodeName             // who offered it
 	refused map[fleet.NodeName]refusal // by voter
 }
 
@@ -132,10 +132,10 @@ func (m *Machine) Until(key string) Instant {
 	return 0
 }
 
-// Before is who has let go of a key that is held for this very node; empty: nobody has.
-func (m *Machine) Before(key string) fleet.NodeName {
+// Former is who has let go of a key that is held for this very node; empty: nobody has.
+func (m *Machine) Former(key string) fleet.NodeName {
 	if p := m.keys[key]; p != nil && p.state == holding {
-		return p.before
+		return p.former
 	}
 	return ""
 }
@@ -162,7 +162,7 @@ func (m *Machine) Receive(from fleet.NodeName, msg Message, now Instant) {
 		}
 	case Offer:
 		if p := m.keys[msg.Key]; p != nil && p.state != holding {
-			p.state, p.next, p.offered, p.before = waiting, now, now+heldBack, from
+			p.state, p.next, p.offered, p.former = waiting, now, now+heldBack, from
 		}
 	}
 }
@@ -174,7 +174,7 @@ func (m *Machine) granted(p *pursuit, from fleet.NodeName, seq uint64, now Insta
 	}
 	p.state, p.next = holding, p.sent[seq]+m.terms.Renew
 	if now >= p.offered { // somebody else may have had it since
-		p.before = ""
+		p.former = ""
 	}
 }
 

@@ -203,7 +203,7 @@ func (m *model) number(b *being) uint32 {
 		if p.state == holding && !p.holds(noon) {
 			p.state = waiting
 		}
-		p.next, p.offered, p.before = 0, 0, ""
+		p.next, p.offered, p.former = 0, 0, ""
 		text += fmt.Sprint("p", p.state, (p.until-noon)/tick, p.sent, p.acked)
 	}
 	id, known := m.ids[text]

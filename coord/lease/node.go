@@ -279,8 +279,8 @@ func (n *Node) settle(now Instant) {
 	for key, waiter := range n.waiters {
 		if until := n.machine.Until(key); until > now && n.leases[key] == nil {
 			l := newLease(n, key, until, now)
-			if p := n.peers[n.machine.Before(key)]; p != nil {
-				l.before = p.Addr.Addr().Unmap()
+			if p := n.peers[n.machine.Former(key)]; p != nil {
+				l.former = p.Addr.Addr().Unmap()
 			}
 			n.leases[key] = l
 			delete(n.waiters, key)
@@ -445,7 +445,7 @@ type Lease struct {
 	ctx     context.Context //nolint:containedctx // a lease is a context: coord.Lease
 	cancel  context.CancelFunc
 	renewed chan struct{}
-	before  netip.Addr
+	former  netip.Addr
 
 	mu    sync.Mutex
 	until Instant
@@ -483,8 +483,8 @@ func (l *Lease) Until() Instant {
 	return l.until
 }
 
-// Before is where the node is that has let go of the key for this one; the zero Addr: none has.
-func (l *Lease) Before() netip.Addr { return l.before }
+// Former is where the node is that has let go of the key for this one; the zero Addr: none has.
+func (l *Lease) Former() netip.Addr { return l.former }
 
 // Age is how long ago the asking began that Until counts from: right after a renewal, how long that took.
 func (l *Lease) Age() time.Duration {

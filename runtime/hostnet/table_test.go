@@ -500,7 +500,7 @@ func TestTunnelRules(t *testing.T) {
 		if port > 0 {
 			rules = 2
 		}
-		if got := strings.Count(dump, "notrack"); got != rules || got > 0 && strings.Count(dump, fmt.Sprintf("udp dport %d notrack", port)) != got {
+		if got := strings.Count(dump, "notrack"); got != rules || got > 0 && strings.Count(dump, fmt.Sprintf("udp dport %d fib ", port)) != got {
 			t.Errorf("with port %d:\n%s", port, dump)
 		}
 		if port == 0 && strings.Contains(dump, "tunnel") {

@@ -192,15 +192,17 @@ func removeTunnel() error {
 // tunnelPort is the port of tunnels for which a table has rules; 0: none.
 type tunnelPort uint16
 
-// tunnelHooks are where those rules are, by what begins the names of their chains; the port follows.
+// tunnelHooks are where those rules are, by what begins the names of their chains; the port follows, there and in the rule.
 var tunnelHooks = []struct {
 	prefix   string
 	hook     knftables.BaseChainHook
 	priority string
+	rule     string
 }{
-	{"sk-tunnel-in-", knftables.PreroutingHook, "raw"},
-	{"sk-tunnel-out-", knftables.OutputHook, "raw"},
-	{"sk-tunnel-through-", knftables.ForwardHook, "mangle"},
+	// Its own: a tunnel of somebody else that goes through the machine may need to be tracked.
+	{"sk-tunnel-in-", knftables.PreroutingHook, "raw", "udp dport PORT fib daddr type local notrack"},
+	{"sk-tunnel-out-", knftables.OutputHook, "raw", "udp dport PORT fib saddr type local notrack"},
+	{"sk-tunnel-through-", knftables.ForwardHook, "mangle", "oifname { " + tunnelName + ", " + wireguardName + " } tcp flags syn / syn,rst tcp option maxseg size set rt mtu"},
 }
 
 // tunnelPortIn is the port in the name of a chain of tunnels; 0: it is no such.
@@ -217,7 +219,7 @@ func tunnelPortIn(name string) tunnelPort {
 // tunnel writes the rules for tunnels. What is in them is tracked, and they need not be: that would be done twice for each packet. Pods
 // send segments that fit their own link: what goes into a tunnel has to be shorter, and whoever is told so late waits.
 func (w writer) tunnel(is, want tunnelPort) {
-	for i, h := range tunnelHooks {
+	for _, h := range tunnelHooks {
 		if is != 0 {
 			old := w.chain(fmt.Sprint(h.prefix, is))
 			w.shrink.Flush(old)
@@ -228,10 +230,6 @@ func (w writer) tunnel(is, want tunnelPort) {
 		}
 		name := fmt.Sprint(h.prefix, want)
 		w.hook(name, knftables.FilterType, h.hook, h.priority)
-		if i < 2 {
-			w.rule(name, "udp dport", strconv.Itoa(int(want)), "notrack")
-		} else {
-			w.rule(name, "oifname {", tunnelName, ",", wireguardName, "} tcp flags syn / syn,rst tcp option maxseg size set rt mtu")
-		}
+		w.rule(name, strings.ReplaceAll(h.rule, "PORT", strconv.Itoa(int(want))))
 	}
 }

@@ -154,6 +154,14 @@ func instructions(deadlines int, fields []field) asm.Instructions {
 	byteAt := func(at int, none string) asm.Instructions {
 		return append(read(at, 1, scratch), asm.JNE.Imm(asm.R0, 0, none), asm.LoadMem(asm.R1, asm.RFP, scratch, asm.Byte))
 	}
+	// unless goes to none where the packet has something else there.
+	unless := func(c content, none string) asm.Instructions {
+		ins := byteAt(c.at, none)
+		if c.mask != 0 {
+			ins = append(ins, asm.And.Imm(asm.R1, int32(c.mask)))
+		}
+		return append(ins, asm.JNE.Imm(asm.R1, int32(c.is), none))
+	}
 	ins := asm.Instructions{
 		asm.Mov.Reg(context, asm.R1),
 		// Frames of a VLAN are for another link. Those with the number 0 are in none.
@@ -168,7 +176,7 @@ func instructions(deadlines int, fields []field) asm.Instructions {
 		next := fmt.Sprintf("next%d", i)
 		ins = append(ins, asm.JNE.Imm(asm.R7, int32(wireOrder(f.ether)), next))
 		for _, c := range f.where {
-			ins = append(append(ins, byteAt(c.at, next)...), asm.JNE.Imm(asm.R1, int32(c.is), next))
+			ins = append(ins, unless(c, next)...)
 		}
 		if f.except != 0 {
 			ins = append(append(ins, look(f.except, f.size, next)...), asm.JNE.Imm(asm.R0, 0, next))
@@ -183,7 +191,7 @@ func instructions(deadlines int, fields []field) asm.Instructions {
 		if f.lingers {
 			ins = append(ins, asm.JGT.Reg(asm.R0, lingers, "drop"))
 			for _, c := range goesOn {
-				ins = append(append(ins, byteAt(c.at, "drop")...), asm.JNE.Imm(asm.R1, int32(c.is), "drop"))
+				ins = append(ins, unless(c, "drop")...)
 			}
 			ins = append(append(ins, byteAt(tcpFlags, "drop")...), asm.And.Imm(asm.R1, tcpBoth), asm.JNE.Imm(asm.R1, tcpSYN, next))
 		}

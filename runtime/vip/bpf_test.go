@@ -56,8 +56,9 @@ func TestPrograms(t *testing.T) {
 		b[network+9], b[network+tcpFlags] = unix.IPPROTO_TCP, flags
 		return b
 	}
-	options := tcp(other4, lingers4, 0x10)
+	options, begins, rest, whole := tcp(other4, lingers4, 0x10), tcp(other4, lingers4, 0), tcp(other4, lingers4, 0x10), tcp(other4, lingers4, 0x10)
 	options[network] = 0x46
+	begins[network+6], rest[network+7], whole[network+6] = 0x20, 1, 0x40 // more fragments, an offset, and never to be cut
 	nd := func(kind byte, target netip.Addr) []byte {
 		b := ip(other6, netip.MustParseAddr("ff02::1"))
 		b[network+6], b[network+40] = unix.IPPROTO_ICMPV6, kind
@@ -95,6 +96,9 @@ func TestPrograms(t *testing.T) {
 		{"a new connection to one that lingers", tcp(other4, lingers4, 0x02), stop, pass},
 		{"a new connection from one that lingers", tcp(lingers4, other4, 0x02), pass, stop},
 		{"with options, to one that lingers", options, stop, pass},
+		{"the first fragment to one that lingers", begins, stop, pass},
+		{"the rest of it", rest, stop, pass},
+		{"what goes on and is never cut", whole, pass, pass},
 		{"UDP to one that lingers", ip(other4, lingers4), stop, pass},
 		{"UDP from one that lingers", ip(lingers4, other4), pass, stop},
 		{"ARP for one that lingers", arp(other4, lingers4), stop, pass},

@@ -264,7 +264,7 @@ func (f *nftFence) chain(conn *nftables.Conn, l Link, c *nftables.Chain, fields 
 		var rule []expr.Any
 		has := func(where []content) {
 			for _, b := range where {
-				rule = append(rule, bytesAt(b.at, 1), is([]byte{b.is}))
+				rule = append(rule, b.match()...)
 			}
 		}
 		add := func(more ...expr.Any) {
@@ -295,6 +295,15 @@ func (f *nftFence) chain(conn *nftables.Conn, l Link, c *nftables.Chain, fields 
 // bytesAt is what stands in a packet, from the network header on.
 func bytesAt(at, size int) expr.Any {
 	return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: uint32(at), Len: uint32(size)}
+}
+
+// match is that a packet has it.
+func (c content) match() []expr.Any {
+	match := []expr.Any{bytesAt(c.at, 1)}
+	if c.mask != 0 {
+		match = append(match, masked([]byte{c.mask}))
+	}
+	return append(match, is([]byte{c.is}))
 }
 
 func is(b []byte) expr.Any    { return &expr.Cmp{Register: 1, Op: expr.CmpOpEq, Data: b} }

@@ -17,20 +17,21 @@ type field struct {
 	lingers bool
 }
 
-// content is a byte of a packet.
+// content is a byte of a packet, or those bits of it that are in the mask; 0: all of them.
 type content struct {
-	at int
-	is byte
+	at   int
+	is   byte
+	mask byte
 }
 
 // Bytes of an IPv6 packet that is a neighbour solicitation, or advertisement. The kernel heeds neither behind extension headers, which
 // it would have to fragment them for; and what it answers is looked at as well.
 var (
-	solicitation  = []content{{6, unix.IPPROTO_ICMPV6}, {40, 135}}
-	advertisement = []content{{6, unix.IPPROTO_ICMPV6}, {40, 136}}
+	solicitation  = []content{{at: 6, is: unix.IPPROTO_ICMPV6}, {at: 40, is: 135}}
+	advertisement = []content{{at: 6, is: unix.IPPROTO_ICMPV6}, {at: 40, is: 136}}
 )
 
-// What goes on of a connection is TCP in an IPv4 packet without options, and not the word with which one begins: of the flags at tcpFlags only
+// What goes on of a connection is TCP in an IPv4 packet without options, that is no fragment, and not the word with which one begins: of the flags at tcpFlags only
 // tcpSYN of both in tcpBoth.
 const (
 	tcpFlags = 20 + 13
@@ -41,7 +42,7 @@ const (
 // destination is where the destination stands in an IPv4 packet.
 const destination = 16
 
-var goesOn = []content{{0, 0x45}, {9, unix.IPPROTO_TCP}}
+var goesOn = []content{{at: 0, is: 0x45}, {at: 6, mask: 0x3f}, {at: 7}, {at: 9, is: unix.IPPROTO_TCP}}
 
 // incoming is what is meant for an address: where it is the destination, and where somebody asks for it. Who has it by now may speak: the
 // machine that had it before may be a client of it, and has to hear that it moved.

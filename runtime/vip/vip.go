@@ -68,7 +68,7 @@ type Holder struct {
 	tell     Announcer
 	wire     *wire // nil: somebody else tells
 	events   *nl.NetlinkSocket
-	before   before
+	formers  *formers
 	closed   atomic.Bool
 	loops    sync.WaitGroup
 
@@ -78,7 +78,7 @@ type Holder struct {
 
 // Open takes away what an earlier process left, and looks what this kernel can do. The error is for people; nothing is held after it.
 func Open(log *slog.Logger, o Options) (*Holder, error) {
-	h := &Holder{log: log, conflict: o.Conflict, changed: o.Changed, tell: o.Announcer, held: map[netip.Addr]*holding{}}
+	h := &Holder{log: log, conflict: o.Conflict, changed: o.Changed, tell: o.Announcer, formers: newFormers(), held: map[netip.Addr]*holding{}}
 	if err := Sweep(); err != nil {
 		return nil, fmt.Errorf("take away what an earlier agent left of addresses: %w", err)
 	}
@@ -88,7 +88,7 @@ func Open(log *slog.Logger, o Options) (*Holder, error) {
 	}
 	if h.tell == nil {
 		if h.wire, err = newWire(); err != nil {
-			return nil, errors.Join(err, h.fence.close())
+			return nil, errors.Join(err, h.end())
 		}
 		h.tell = h.wire
 	}
@@ -123,7 +123,7 @@ func Sweep() error {
 	if err := sweepAddresses(append(known, byTables...)); err != nil {
 		return err
 	}
-	return errors.Join(sweepFilters(0), sweepTables(nftTable), sweepTables(beforeTable))
+	return errors.Join(sweepFilters(0), sweepTables(nftTable), sweepTables(formerTable))
 }
 
 // choose makes the fence that is wanted, or the best that there can be.
@@ -160,8 +160,15 @@ func choose(kind string) (fence, error) {
 	return nil, fmt.Errorf("addresses of the fleet need a fence in the kernel, for which there is nothing here: %w", errors.Join(why...))
 }
 
+// Expect prepares for what may come; see host.Addresses.
+func (h *Holder) Expect() {
+	if err := h.formers.expect(); err != nil {
+		h.log.Warn("connections that are under way are lost when an address of the fleet moves: this kernel cannot send them on", "err", err)
+	}
+}
+
 // Hold makes the machine have an address; see host.Addresses.
-func (h *Holder) Hold(a netip.Addr, until time.Duration, before netip.Addr) error {
+func (h *Holder) Hold(a netip.Addr, until time.Duration, former netip.Addr) error {
 	one := h.one(a.Unmap())
 	one.mu.Lock()
 	defer one.mu.Unlock()
@@ -184,14 +191,14 @@ func (h *Holder) Hold(a netip.Addr, until time.Duration, before netip.Addr) erro
 			return fmt.Errorf("take address %s: %w", a, err)
 		}
 	}
-	if err := h.take(one, until, before.Unmap()); err != nil {
+	if err := h.take(one, until, former.Unmap()); err != nil {
 		return fmt.Errorf("take address %s: %w", a, err)
 	}
 	return nil
 }
 
 // take makes the machine have an address that it has not. one.mu is locked.
-func (h *Holder) take(one *holding, until time.Duration, before netip.Addr) error {
+func (h *Holder) take(one *holding, until time.Duration, former netip.Addr) error {
 	have, err := list()
 	if err != nil {
 		return err
@@ -208,14 +215,17 @@ func (h *Holder) take(one *holding, until time.Duration, before netip.Addr) erro
 	if _, err := h.guard(links); err != nil {
 		return err
 	}
+	if err := h.formers.lingers(one.addr, 0); err != nil {
+		return err
+	}
 	if err := h.fence.open(one.addr, until); err != nil {
 		return err
 	}
 	l := links[0]
-	if !before.Is4() || !one.addr.Is4() || !near(before, l, have) {
-		before = netip.Addr{}
+	if !former.Is4() || !near(former, l, have) {
+		former = netip.Addr{}
 	} else { // now: what has been led to a pod here cannot be sent back
-		h.note(one.addr, before)
+		h.sendBack(one.addr, former)
 	}
 	if err := addAddress(l, one.addr); err != nil {
 		return errors.Join(err, h.fence.shut(one.addr, 0))
@@ -227,15 +237,18 @@ func (h *Holder) take(one *holding, until time.Duration, before netip.Addr) erro
 	if told != nil {
 		h.log.Warn("neighbours were not told of an address", "addr", one.addr, "err", told)
 	}
-	if !before.IsValid() { // it comes from another machine than the last time
-		h.note(one.addr, before)
+	if !former.IsValid() { // it comes from another machine than the last time
+		h.sendBack(one.addr, former)
 	}
 	return nil
 }
 
-// note has connections that are under way go on where they are.
-func (h *Holder) note(a, before netip.Addr) {
-	if err := h.before.note(a, before, bootTime()+host.Lingers); err != nil {
+// sendBack has connections that are under way go on where they are.
+func (h *Holder) sendBack(a, former netip.Addr) {
+	if !a.Is4() {
+		return
+	}
+	if err := h.formers.from(a, former, host.Linger); err != nil {
 		h.log.Warn("connections to an address that are under way are lost", "addr", a, "err", err)
 	}
 }
@@ -262,10 +275,15 @@ func (h *Holder) Drop(a netip.Addr, lingers bool) error {
 	}
 	until := time.Duration(0)
 	if lingers {
-		until = bootTime() + host.Lingers
+		until = bootTime() + host.Linger
 	}
 	if err := h.give(one, until); err != nil {
 		return fmt.Errorf("give up address %s: %w", a, err)
+	}
+	if lingers && one.addr.Is4() {
+		if err := h.formers.lingers(one.addr, host.Linger); err != nil {
+			h.log.Warn("who is connected to this machine itself by an address that it had is not told that it is gone", "addr", one.addr, "err", err)
+		}
 	}
 	h.log.Info("gave up an address of the fleet", "addr", one.addr)
 	return nil
@@ -321,7 +339,7 @@ func (h *Holder) end() error {
 	if h.wire != nil {
 		h.wire.close()
 	}
-	return errors.Join(h.fence.close(), h.before.end())
+	return errors.Join(h.fence.close(), sweepTables(formerTable))
 }
 
 // one is what there is of an address, made when it is asked for first.

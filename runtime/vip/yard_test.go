@@ -311,9 +311,11 @@ func obey() {
 				Conflict: func(a netip.Addr, mac net.HardwareAddr) { say("!conflict %s %s", a, mac) },
 				Changed:  func() { say("!changed") },
 			})
+		case "expect":
+			h.Expect()
 		case "hold":
-			before, _ := netip.ParseAddr(w[3])
-			err = h.Hold(addr, time.Duration(number), before)
+			former, _ := netip.ParseAddr(w[3])
+			err = h.Hold(addr, time.Duration(number), former)
 		case "late": // what a process does that slept after it had looked at the clock
 			err = h.fence.open(addr, time.Duration(number))
 		case "keep": // for TTL, every so often
