@@ -27,9 +27,10 @@ const fewHops = 8
 
 // formers is which machines had addresses just before this one, and of which addresses this machine is the former one. Safe for concurrent use.
 type formers struct {
-	mu      sync.Mutex
-	written bool                           // the table
-	known   map[string]map[netip.Addr]bool // by set: the elements that may be there yet
+	mu sync.Mutex
+	line
+	written bool                                    // the table
+	until   map[string]map[netip.Addr]time.Duration // by set: the elements that may be there yet, and when they go by themselves
 }
 
 // The sets of the table.
@@ -48,7 +49,7 @@ const (
 )
 
 func newFormers() *formers {
-	return &formers{known: map[string]map[netip.Addr]bool{formerMap: {}, lingerSet: {}}}
+	return &formers{until: map[string]map[netip.Addr]time.Duration{formerMap: {}, lingerSet: {}}}
 }
 
 // expect has the table be there, which takes the kernel longer than what comes later.
@@ -87,41 +88,53 @@ func (f *formers) lingers(a netip.Addr, d time.Duration) error {
 func (f *formers) put(set string, a netip.Addr, element nftables.SetElement, wanted bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.known[set][a] {
+	if until, known := f.until[set][a]; known && bootTime() < until+time.Second {
 		err := f.change(func(conn *nftables.Conn) error {
 			return conn.SetDeleteElements(f.set(set), []nftables.SetElement{{Key: element.Key}})
 		})
 		if err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}
-		delete(f.known[set], a)
 	}
+	delete(f.until[set], a)
 	if !wanted {
 		return nil
 	}
 	add := func(conn *nftables.Conn) error {
 		return conn.SetAddElements(f.set(set), []nftables.SetElement{element})
 	}
+	until := bootTime() + element.Timeout
 	err := f.change(add)
 	if errors.Is(err, unix.ENOENT) { // nobody expected it, or somebody took the table away
 		if err = f.write(); err == nil {
 			err = f.change(add)
 		}
 	}
-	f.known[set][a] = err == nil
+	if err == nil {
+		f.until[set][a] = until
+	}
 	return err
 }
 
-// change carries out what is said to a connection of its own.
-func (*formers) change(say func(*nftables.Conn) error) error {
-	conn, err := nftables.New()
+// change carries out what is said.
+func (f *formers) change(say func(*nftables.Conn) error) error {
+	conn, err := f.connect()
 	if err == nil {
 		err = say(conn)
 	}
 	if err != nil {
+		f.forget()
 		return err
 	}
-	return conn.Flush()
+	return f.flush(conn)
+}
+
+// close takes away all that was written.
+func (f *formers) close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.forget()
+	return sweepTables(formerTable)
 }
 
 func (*formers) table() *nftables.Table {

@@ -31,8 +31,8 @@ const leastTimeout = 25 * time.Millisecond
 type nftFence struct {
 	egress bool
 
-	mu    sync.Mutex
-	conn  *nftables.Conn
+	mu sync.Mutex
+	line
 	links map[int]Link
 	known map[netip.Addr]passage // as it was wanted last
 }
@@ -166,26 +166,31 @@ func (f *nftFence) write(a netip.Addr, within time.Duration) error {
 	return nil
 }
 
-func (f *nftFence) connect() (_ *nftables.Conn, err error) {
-	if f.conn == nil {
-		f.conn, err = nftables.New(nftables.AsLasting())
+// line is a connection to nftables that is kept: to close one on which something was removed takes the kernel milliseconds. Not safe for
+// concurrent use; the zero value is ready.
+type line struct{ conn *nftables.Conn }
+
+func (l *line) connect() (_ *nftables.Conn, err error) {
+	if l.conn == nil {
+		l.conn, err = nftables.New(nftables.AsLasting())
 	}
-	return f.conn, err
+	return l.conn, err
 }
 
 // flush carries out what was written to a connection. One that failed is not used again: answers may be left in it.
-func (f *nftFence) flush(conn *nftables.Conn) error {
+func (l *line) flush(conn *nftables.Conn) error {
 	err := conn.Flush()
 	if err != nil {
-		f.forget()
+		l.forget()
 	}
 	return err
 }
 
-func (f *nftFence) forget() {
-	if f.conn != nil {
-		_ = f.conn.CloseLasting()
-		f.conn = nil
+// forget closes it; the next connect makes another.
+func (l *line) forget() {
+	if l.conn != nil {
+		_ = l.conn.CloseLasting()
+		l.conn = nil
 	}
 }
 

@@ -339,7 +339,7 @@ func (h *Holder) end() error {
 	if h.wire != nil {
 		h.wire.close()
 	}
-	return errors.Join(h.fence.close(), sweepTables(formerTable))
+	return errors.Join(h.fence.close(), h.formers.close())
 }
 
 // one is what there is of an address, made when it is asked for first.
