@@ -195,3 +195,27 @@ func TestFleetPodsReachEachOther(t *testing.T) {
 		}
 	})
 }
+
+// TestFleetTunnelBeforePods: a node gets its end of the tunnels when it joins, and its first pod when it likes.
+func TestFleetTunnelBeforePods(t *testing.T) {
+	for _, c := range []struct{ way, device string }{{"vxlan", "skerry-vx"}, {"wireguard", "skerry-wg"}} {
+		t.Run(c.way, func(t *testing.T) {
+			q := newSquad(t, 2, soon)
+			for _, h := range q.nodes {
+				q.config[h.Name] = strings.Replace(q.config[h.Name], `services: "off"`, `services: "on", podNetwork: `+c.way, 1)
+				q.write(h)
+			}
+			q.unite(1)
+			for _, h := range q.nodes {
+				for begun := time.Now(); !strings.Contains(made(h), " dev "+c.device); <-time.After(50 * time.Millisecond) {
+					if time.Since(begun) > long {
+						t.Fatalf("%s has no tunnel: %s", h.Name, made(h))
+					}
+				}
+			}
+			web := deployment("web", 4, lab.TestImage+":1", "        ports: [{containerPort: 8080}]\n")
+			q.deploy(map[string]string{"web.yaml": strings.Replace(web, "[sleep]", "[serve]", 1)})
+			q.meet(q.dwellers("web-"))
+		})
+	}
+}

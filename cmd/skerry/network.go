@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sync/errgroup"
@@ -137,7 +138,7 @@ func (c config) whole(ctx context.Context, machine host.Bridges, pods netip.Pref
 	}
 	return &agent.Network{
 		Settings: settings, Bridge: bridge, Rules: rules, Checks: check.New(log), DNSAt: at,
-		Ensure:   func(ctx context.Context) error { return ensure(ctx, machine, bridge) },
+		Ensure:   func(ctx context.Context) error { return ensure(ctx, machine, bridge, rules) },
 		Prepare:  func() (bool, error) { return prepare(bridge.Interface, settings.Addrs) },
 		Announce: func(pods []netip.Addr) error { return hostnet.Announce(bridge.Interface, pods...) },
 		Watch: func(ctx context.Context, ring func()) error {
@@ -153,10 +154,19 @@ func (c config) whole(ctx context.Context, machine host.Bridges, pods netip.Pref
 	}, nil
 }
 
-// ensure makes a network in Podman. Where Podman has lost it and left its link, which has our name and no port, that is in the way.
-func ensure(ctx context.Context, machine host.Bridges, bridge host.Bridge) error {
+// ensureTimeout bounds making a network, for which rules have to wait.
+const ensureTimeout = 10 * time.Second
+
+// ensure makes a network in Podman. An end of a tunnel that was there before it is in the way. Where Podman has lost the network and left its
+// link, which has our name and no port, that is.
+func ensure(ctx context.Context, machine host.Bridges, bridge host.Bridge, rules *hostnet.Net) error {
+	ctx, cancel := context.WithTimeout(ctx, ensureTimeout)
+	defer cancel()
 	err := machine.EnsureBridge(ctx, bridge)
 	if err == nil {
+		return nil
+	}
+	if had, err := rules.Aside(func() error { return machine.EnsureBridge(ctx, bridge) }); had && err == nil {
 		return nil
 	}
 	link, errLink := netlink.LinkByName(bridge.Interface)

@@ -124,6 +124,37 @@ func settle(device netlink.Link, want fleet.Tunnel) error {
 	return nil
 }
 
+// Aside calls do while no end of the machine's tunnels has an address, and reports whether one had: Podman makes no network in which the machine
+// has an address already, and the ends have the first ones of the node's own part. Where none had, do is not called. The next Serve gives it
+// back, and waits until do has returned.
+func (n *Net) Aside(do func() error) (had bool, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, name := range []string{tunnelName, wireguardName} {
+		device, err := netlink.LinkByName(name)
+		if errors.As(err, &netlink.LinkNotFoundError{}) {
+			continue
+		}
+		if err != nil {
+			return had, fmt.Errorf("find %s: %w", name, err)
+		}
+		all, err := netlink.AddrList(device, netlink.FAMILY_V4)
+		if err != nil {
+			return had, fmt.Errorf("list addresses of %s: %w", name, err)
+		}
+		for i := range all {
+			had = true
+			if err := netlink.AddrDel(device, &all[i]); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+				return had, fmt.Errorf("take address %s from %s: %w", all[i].IP, name, err)
+			}
+		}
+	}
+	if !had {
+		return false, nil
+	}
+	return true, do()
+}
+
 // neighbour is one thing that the device knows of a peer: AF_INET, which hardware address an end has; AF_BRIDGE, on which machine that
 // hardware address is.
 type neighbour struct {
