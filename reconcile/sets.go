@@ -134,8 +134,8 @@ func (d *decider) sizeSets() {
 		if id.Kind != fleet.KindReplicaSet {
 			continue
 		}
-		members, count := d.members[id], 0
-		for _, m := range members {
+		var stay []workload.Member
+		for _, m := range d.members[id] {
 			switch {
 			case m.Slot.Goal != fleet.Run:
 			case m.Report != nil && m.Report.Terminal():
@@ -143,17 +143,17 @@ func (d *decider) sizeSets() {
 			case d.strays(set, m):
 				d.drain(m.Slot.UID)
 			default:
-				count++
+				stay = append(stay, m)
 			}
 		}
-		for ; count < int(set.Replicas); count++ {
+		for count := len(stay); count < int(set.Replicas); count++ {
 			if !d.grow(set) {
 				break
 			}
 		}
-		if surplus := count - int(set.Replicas); surplus > 0 {
+		if surplus := len(stay) - int(set.Replicas); surplus > 0 {
 			minReady := time.Duration(set.MinReady) * time.Second
-			for _, m := range workload.Victims(members, surplus, minReady, d.in.Now) {
+			for _, m := range workload.Victims(stay, surplus, minReady, d.in.Now) {
 				d.drain(m.Slot.UID, d.next[id]...)
 			}
 		}

@@ -209,6 +209,26 @@ func TestRestartOnConfigSwitchedOn(t *testing.T) {
 			t.Errorf("%d sets", len(c.stored.Sets))
 		}
 	})
+	t.Run("pods of two configurations make room", func(t *testing.T) {
+		with := func(on, image string, replicas int32) fleet.Object {
+			o := deploymentOf("x", replicas, image, func(d *appsv1.Deployment) {
+				users[0].use(&d.Spec.Template.Spec, false)
+				d.Spec.Strategy.Type = appsv1.RecreateDeploymentStrategyType
+			})
+			return saying(o, fleet.AnnotationRestartOnConfig, on)
+		}
+		c := newCrowd(t, 1)
+		c.bad["bad:1"] = true
+		c.push(with("true", "bad:1", 2), mapOf("conf", "one")).settle()
+		c.push(with("false", "bad:1", 4), mapOf("conf", "two")).settle()
+		c.push(with("true", "a:2", 1), mapOf("conf", "one"))
+		c.decide()
+		for _, s := range c.stored.Slots {
+			if s.Goal == fleet.Run {
+				t.Errorf("%s stays", s.Pod)
+			}
+		}
+	})
 	t.Run("beside a restart", func(t *testing.T) {
 		use := users[0].use
 		c := newCrowd(t, 1, configured(fleet.KindDeployment, "true", false, use), mapOf("conf", "one")).settle()
