@@ -14,6 +14,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	gocmp "github.com/google/go-cmp/cmp"
+
 	"github.com/skerry-dev/skerry/fleet"
 )
 
@@ -314,6 +316,34 @@ func TestTaintsFromGit(t *testing.T) {
 		c := newCrowd(t, 2, webLike(2)).settle()
 		c.push(webLike(4), nodeObject("beta", withTaint("old", corev1.TaintEffectNoSchedule))).settle()
 		c.wantSpread(webID, "alpha×3 beta×1")
+	})
+	t.Run("NoSchedule, and a DaemonSet goes on elsewhere", func(t *testing.T) {
+		tainted := func(image string) []fleet.Object {
+			return []fleet.Object{daemonOf("log", image), nodeObject("beta", withTaint("old", corev1.TaintEffectNoSchedule))}
+		}
+		for name, test := range map[string]struct {
+			first []fleet.Object
+			has   string
+			left  int32 // pods on the node that gets none
+		}{
+			"with a pod there": {[]fleet.Object{daemonOf("log", "a:1")}, "a:1×1 a:2×2", 1},
+			"with none there":  {tainted("a:1"), "a:2×2", 0},
+		} {
+			c := newCrowd(t, 3, test.first...).settle()
+			c.push(tainted("a:2")...).settle()
+			c.wantHas(logID, test.has)
+			want := appsv1.DaemonSetStatus{DesiredNumberScheduled: 2, CurrentNumberScheduled: 2, UpdatedNumberScheduled: 2, NumberReady: 2, NumberAvailable: 2, NumberMisscheduled: test.left}
+			got := c.view().DaemonSets()[0].Status
+			got.ObservedGeneration = 0
+			if d := gocmp.Diff(want, got); d != "" {
+				t.Errorf("%s: %s", name, d)
+			}
+			if waiting := c.view().Waiting(); len(waiting) > 0 {
+				t.Errorf("%s: waits for %v", name, waiting)
+			}
+			c.push(daemonOf("log", "a:2")).settle()
+			c.wantHas(logID, "a:2×3")
+		}
 	})
 	t.Run("a label", func(t *testing.T) {
 		ssd := func(s *corev1.PodSpec) { s.NodeSelector = map[string]string{"disk": "ssd"} }

@@ -96,26 +96,31 @@ func (d *decider) daemonSet(o fleet.Object, v *appsv1.DaemonSet) {
 	d.forgetDone(o.ID, false)
 }
 
-// seats are the nodes that a DaemonSet's pods may be on; those that have not reported get none yet.
-func (d *decider) seats(v *appsv1.DaemonSet) map[fleet.NodeName]bool {
-	nodes := map[fleet.NodeName]bool{}
+// seats are the nodes that a DaemonSet's pods may be on.
+func (d *decider) seats(v *appsv1.DaemonSet) map[fleet.NodeName]workload.Seating {
+	nodes := map[fleet.NodeName]workload.Seating{}
 	spec := &v.Spec.Template.Spec
 	tolerations := d.tolerations(fleet.KindDaemonSet, spec)
 	for _, n := range d.in.Nodes {
 		if !place.Eligible(spec, n) {
 			continue
 		}
-		may, gets := true, d.nodes[n.Name] != nil && n.Down == ""
+		may, seating := true, workload.Wanted
+		if d.nodes[n.Name] == nil || n.Down != "" {
+			seating = workload.Unheard
+		}
 		for _, t := range n.Taints {
 			switch t.Effect {
 			case corev1.TaintEffectNoExecute:
 				may = may && place.Tolerates(tolerations, t)
 			case corev1.TaintEffectNoSchedule:
-				gets = gets && (place.Tolerates(tolerations, t) || t.Key == corev1.TaintNodeNotReady)
+				if !place.Tolerates(tolerations, t) && t.Key != corev1.TaintNodeNotReady {
+					seating = workload.Kept
+				}
 			}
 		}
 		if may {
-			nodes[n.Name] = gets
+			nodes[n.Name] = seating
 		}
 	}
 	return nodes

@@ -307,7 +307,7 @@ func (v *View) DaemonSets() []appsv1.DaemonSet {
 func (v *View) daemonSetStatus(object fleet.Object, s *appsv1.DaemonSet) appsv1.DaemonSetStatus {
 	out := appsv1.DaemonSetStatus{ObservedGeneration: v.generation(object), CollisionCount: collisions(v.decided.rollouts[object.ID])}
 	seats, target := v.decided.seats(s), v.target(object)
-	out.DesiredNumberScheduled = int32(len(seats))
+	out.DesiredNumberScheduled = int32(workload.Desired(seats))
 	on := map[fleet.NodeName]workload.Member{}
 	for _, m := range v.members[object.ID] {
 		if m.Slot.Goal != fleet.Run && m.Report != nil && m.Report.Terminal() {
@@ -320,7 +320,7 @@ func (v *View) daemonSetStatus(object fleet.Object, s *appsv1.DaemonSet) appsv1.
 	}
 	minReady := time.Duration(s.Spec.MinReadySeconds) * time.Second
 	for node, m := range on {
-		if _, should := seats[node]; !should {
+		if seating, may := seats[node]; !may || seating == workload.Kept {
 			out.NumberMisscheduled++
 			continue
 		}

@@ -346,7 +346,7 @@ func (v *View) unmet(o fleet.Object) string {
 		}
 	case *appsv1.DaemonSet:
 		for _, n := range v.in.Nodes {
-			if reported, eligible := v.decided.seats(w)[n.Name]; eligible && !reported {
+			if v.decided.seats(w)[n.Name] == workload.Unheard {
 				return fmt.Sprintf("node %s has not reported", n.Name)
 			}
 		}

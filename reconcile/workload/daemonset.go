@@ -15,10 +15,33 @@ import (
 // Everywhere is the input and the outcome of a DaemonSet, which Object is: Spread changes what it changes in copies of its own.
 type Everywhere struct {
 	Revised
-	Nodes map[fleet.NodeName]bool // those that should have a pod; false: may keep one, but gets none
+	Nodes map[fleet.NodeName]Seating // those on which it may have pods
 
 	Place []Seat   // pods to make, in the order of their nodes
 	Drain []string // UIDs of pods to remove
+}
+
+// Seating is what a DaemonSet has to do with a node on which it may have pods.
+type Seating int
+
+// A node that is Wanted should have a pod. One that is Unheard should, too, but nothing is known of it: it gets none, and its pod
+// counts as unavailable. One that is Kept has a taint that keeps new pods away (NoSchedule): a pod that is there may stay, none is
+// updated there, and it counts for nothing.
+const (
+	Wanted Seating = iota + 1
+	Unheard
+	Kept
+)
+
+// Desired is how many nodes should have a pod.
+func Desired(nodes map[fleet.NodeName]Seating) int {
+	n := 0
+	for _, s := range nodes {
+		if s != Kept {
+			n++
+		}
+	}
+	return n
 }
 
 // Seat is a node that gets a pod, and how many in a row failed there before it.
@@ -89,7 +112,8 @@ type spread struct {
 	*Everywhere
 	spec   *appsv1.DaemonSetSpec
 	target *fleet.Set
-	nodes  []fleet.NodeName // that should have a pod, in order
+	nodes  []fleet.NodeName // that should have a pod and are heard, in order
+	others []fleet.NodeName // that may keep one, in order
 	byNode map[fleet.NodeName]*seat
 	gone   map[string]bool
 }
@@ -109,17 +133,21 @@ func (e *Everywhere) pass(s *appsv1.DaemonSet) {
 		return
 	}
 	w.target = &w.Sets[at]
-	for node, should := range e.Nodes {
-		if should {
+	for node, seating := range e.Nodes {
+		if seating == Wanted {
 			w.nodes = append(w.nodes, node)
+		} else {
+			w.others = append(w.others, node)
 		}
 	}
 	slices.Sort(w.nodes)
+	slices.Sort(w.others)
 	w.sit()
 	w.leave(s)
 	w.manage()
+	w.keep(s)
 	if s.Spec.UpdateStrategy.Type != appsv1.OnDeleteDaemonSetStrategyType {
-		if surge, unavailable := Fences(s, len(w.Nodes)); surge > 0 {
+		if surge, unavailable := Fences(s, Desired(w.Nodes)); surge > 0 {
 			w.surge(surge)
 		} else {
 			w.replace(unavailable)
@@ -183,10 +211,10 @@ func (w *spread) ended(s *seat, m Member) {
 
 // leave removes pods from nodes that should have none.
 func (w *spread) leave(s *appsv1.DaemonSet) {
-	surge, unavailable := Fences(s, len(w.Nodes))
+	surge, unavailable := Fences(s, Desired(w.Nodes))
 	spare := len(w.Members)
 	if surge > 0 { // those that serve stay until enough others do
-		spare = w.availableOn(func(fleet.NodeName) bool { return true }) - (len(w.Nodes) - int(unavailable))
+		spare = w.availableOn(func(node fleet.NodeName) bool { return w.Nodes[node] != Kept }) - (Desired(w.Nodes) - int(unavailable))
 	}
 	for _, m := range w.Members {
 		if _, may := w.Nodes[m.Slot.Seat()]; may || m.Slot.Goal != fleet.Run {
@@ -221,14 +249,7 @@ func (w *spread) manage() {
 			s = &seat{}
 			w.byNode[node] = s
 		}
-		for _, list := range []*[]Member{&s.old, &s.fresh} {
-			for len(*list) > 1 {
-				last := (*list)[len(*list)-1]
-				*list = (*list)[:len(*list)-1]
-				w.drain(last)
-				s.leaving = true
-			}
-		}
+		w.single(s)
 		if onDelete && len(s.old) > 0 && len(s.fresh) > 0 {
 			if w.available(s.fresh[0]) && !w.available(s.old[0]) {
 				w.drain(s.old[0])
@@ -242,9 +263,41 @@ func (w *spread) manage() {
 	}
 }
 
+// single takes what is too much of one kind from a node.
+func (w *spread) single(s *seat) {
+	for _, list := range []*[]Member{&s.old, &s.fresh} {
+		for len(*list) > 1 {
+			last := (*list)[len(*list)-1]
+			*list = (*list)[:len(*list)-1]
+			w.drain(last)
+			s.leaving = true
+		}
+	}
+}
+
+// keep leaves one pod to a node that may keep one: of an old and a new one the new one, unless the old one alone serves. An update
+// with surge that is under way comes to its end there. Of what was not heard nothing is taken.
+func (w *spread) keep(ds *appsv1.DaemonSet) {
+	surge, _ := Fences(ds, Desired(w.Nodes))
+	for _, node := range w.others {
+		s := w.byNode[node]
+		if s == nil || slices.ContainsFunc(slices.Concat(s.old, s.fresh), func(m Member) bool { return m.Report == nil }) {
+			continue
+		}
+		w.single(s)
+		switch {
+		case len(s.old) == 0 || len(s.fresh) == 0:
+		case w.available(s.fresh[0]) || !w.available(s.old[0]):
+			w.drain(s.old[0])
+		case surge == 0:
+			w.drain(s.fresh[0])
+		}
+	}
+}
+
 // replace updates without surge: what does not serve goes at once and counts, then as many that do as may be missing.
 func (w *spread) replace(unavailable int32) {
-	missing := int32(len(w.Nodes) - len(w.nodes)) // of what has not been heard nothing is known
+	missing := int32(Desired(w.Nodes) - len(w.nodes)) // of what has not been heard nothing is known
 	var candidates []Member
 	for _, node := range w.nodes {
 		s := w.byNode[node]
@@ -342,10 +395,7 @@ func (w *spread) progress() {
 		onDelete := w.spec.UpdateStrategy.Type == appsv1.OnDeleteDaemonSetStrategyType
 		done = done && onDelete && len(s.old) > 0 && w.available(s.old[0])
 	}
-	for _, heard := range w.Nodes {
-		done = done && heard
-	}
-	w.Done = done && !w.held
+	w.Done = done && !w.held && Desired(w.Nodes) == len(w.nodes)
 	last := &w.Rollout
 	if updated > last.Updated || available > last.Available {
 		last.Reason, last.Progress = reasonUpdated, w.Now

@@ -82,7 +82,7 @@ type field struct {
 	rollback bool
 	out      workload.Everywhere
 	members  []workload.Member
-	nodes    map[fleet.NodeName]bool
+	nodes    map[fleet.NodeName]workload.Seating
 	now      time.Time
 	bad      map[fleet.Hash]bool
 	lingers  bool
@@ -90,9 +90,9 @@ type field struct {
 }
 
 func newField(t testing.TB, s *appsv1.DaemonSet, nodes ...fleet.NodeName) *field {
-	f := &field{t: t, s: s, hash: "v1", revision: "r1", now: now, bad: map[fleet.Hash]bool{}, nodes: map[fleet.NodeName]bool{}}
+	f := &field{t: t, s: s, hash: "v1", revision: "r1", now: now, bad: map[fleet.Hash]bool{}, nodes: map[fleet.NodeName]workload.Seating{}}
 	for _, n := range nodes {
-		f.nodes[n] = true
+		f.nodes[n] = workload.Wanted
 	}
 	return f
 }
@@ -116,7 +116,7 @@ func (f *field) look() *field {
 		f.members[at].Slot.Goal = fleet.Drain
 	}
 	for _, p := range f.out.Place {
-		if !f.nodes[p.Node] {
+		if f.nodes[p.Node] != workload.Wanted {
 			f.t.Fatalf("a pod on %s, which should have none", p.Node)
 		}
 		at := slices.IndexFunc(f.out.Sets, func(s fleet.Set) bool { return s.ID == p.Set })
@@ -247,15 +247,33 @@ func TestDaemonSets(t *testing.T) {
 		want  string
 	}{
 		{"one on each node", daemonSet(), three, func(f *field) string { return f.trace() }, "a:v1~ b:v1~ c:v1~ | a:v1+ b:v1+ c:v1+"},
-		{"a node joins", daemonSet(), three[:1], func(f *field) string { f.settle().nodes["b"] = true; return f.trace() }, "a:v1+ b:v1~ | a:v1+ b:v1+"},
+		{"a node joins", daemonSet(), three[:1], func(f *field) string { f.settle().nodes["b"] = workload.Wanted; return f.trace() }, "a:v1+ b:v1~ | a:v1+ b:v1+"},
 		{"a node leaves the selection", daemonSet(), three, func(f *field) string { delete(f.settle().nodes, "b"); return f.trace() },
 			"a:v1+ b:v1+- c:v1+ | a:v1+ c:v1+"},
 		{"a node that may keep its pod, and gets none", daemonSet(), three, func(f *field) string {
-			f.settle().nodes["b"] = false
+			f.settle().nodes["b"] = workload.Kept
 			a := f.look().String()
 			f.members = slices.DeleteFunc(f.members, func(m workload.Member) bool { return m.Slot.Node == "b" })
 			return a + " | " + f.trace()
 		}, "a:v1+ b:v1+ c:v1+ | a:v1+ c:v1+"},
+		{"a node that may keep its pod, and has two", daemonSet(), three[:2], func(f *field) string {
+			m := f.settle().members[1]
+			m.Slot.UID, m.Slot.Created = "twin", m.Slot.Created.Add(time.Second)
+			f.members = append(f.members, m)
+			f.nodes["b"] = workload.Kept
+			return f.push("v2").trace() + fmt.Sprintf(", done %t", f.out.Done)
+		}, "a:v1+- b:v1+ b:v1+- | a:v2~ b:v1+ | a:v2+ b:v1+, done true"},
+		{"an update waits for a node that is not heard", daemonSet(), three[:2], func(f *field) string {
+			f.settle().nodes["b"] = workload.Unheard
+			return f.push("v2").trace() + fmt.Sprintf(", done %t", f.out.Done)
+		}, "a:v1+ b:v1+, done false"},
+		{"a node of which nothing is known keeps two", daemonSet(), three[:2], func(f *field) string {
+			m := f.settle().members[1]
+			m.Slot.UID, m.Report = "twin", nil
+			f.members = append(f.members, m)
+			f.nodes["b"] = workload.Unheard
+			return f.look().String()
+		}, "a:v1+ b:v1+ b:v1~"},
 		{"update, one at a time", daemonSet(), three, func(f *field) string { return f.settle().push("v2").trace() },
 			"a:v1+- b:v1+ c:v1+ | a:v2~ b:v1+ c:v1+ | a:v2+ b:v1+- c:v1+ | a:v2+ b:v2~ c:v1+ | a:v2+ b:v2+ c:v1+- | a:v2+ b:v2+ c:v2~ | a:v2+ b:v2+ c:v2+"},
 		{"update, 34% of three is two", daemonSet(daemonUpdate("", "34%")), three, func(f *field) string { return f.settle().push("v2").trace() },
@@ -271,7 +289,7 @@ func TestDaemonSets(t *testing.T) {
 			return f.settle().becomes("b", corev1.PodRunning, false).push("v2").look().String()
 		}, "a:v1+- b:v1?- c:v1+"},
 		{"a node without a pod counts as unavailable", daemonSet(daemonUpdate("", "1")), three, func(f *field) string {
-			f.settle().nodes["d"] = true
+			f.settle().nodes["d"] = workload.Wanted
 			return f.push("v2").look().String()
 		}, "a:v1+ b:v1+ c:v1+ d:v2~"},
 		{"minReadySeconds between two", daemonSet(daemonSettling(5)), three[:2], func(f *field) string {
@@ -306,6 +324,15 @@ func TestDaemonSets(t *testing.T) {
 		{"surge given up in the middle", daemonSet(daemonUpdate("1", "0")), three[:1], func(f *field) string {
 			return f.settle().push("v2").look().push("v2", daemonUpdate("0", "1")).trace()
 		}, "a:v1+ a:v2~- | a:v1+- | a:v2~ | a:v2+"},
+		{"surge, a node gets none any more in the middle: it comes to its end there", daemonSet(daemonUpdate("1", "0")), three[:1], func(f *field) string {
+			f.settle().push("v2").look().nodes["a"] = workload.Kept
+			return f.trace()
+		}, "a:v1+ a:v2~ | a:v1+- a:v2+ | a:v2+"},
+		{"surge, given up where a node gets none any more", daemonSet(daemonUpdate("1", "0")), three[:1], func(f *field) string {
+			f.bad["v2"] = true
+			f.settle().push("v2").settle().nodes["a"] = workload.Kept
+			return f.look().String() + " | " + f.push("v2", daemonUpdate("0", "1")).trace()
+		}, "a:v1+ a:v2? | a:v1+ a:v2?- | a:v1+"},
 		{"surge, nodes leave: their old ones stay while others are not available", daemonSet(daemonUpdate("1", "0")), three, func(f *field) string {
 			f.settle().becomes("a", corev1.PodRunning, false)
 			delete(f.nodes, "c")
@@ -502,13 +529,15 @@ func TestDaemonSetIsSafe(t *testing.T) {
 				}
 			case 5:
 				node := rapid.SampledFrom(names).Draw(rt, "node")
-				switch rapid.IntRange(0, 3).Draw(rt, "what") {
+				switch rapid.IntRange(0, 4).Draw(rt, "what") {
 				case 0:
 					delete(f.nodes, node)
 				case 1:
-					f.nodes[node] = false
+					f.nodes[node] = workload.Kept
+				case 2:
+					f.nodes[node] = workload.Unheard
 				default:
-					f.nodes[node] = true
+					f.nodes[node] = workload.Wanted
 				}
 			case 6:
 				f.now = f.now.Add(time.Duration(rapid.IntRange(0, 700).Draw(rt, "seconds")) * time.Second)
@@ -519,7 +548,7 @@ func TestDaemonSetIsSafe(t *testing.T) {
 		}
 		f.lingers, f.bad = false, nil
 		for _, n := range names {
-			f.nodes[n] = true
+			f.nodes[n] = workload.Wanted
 		}
 		for i := range f.members {
 			if r := f.members[i].Report; r != nil && !r.Terminal() {
@@ -540,15 +569,15 @@ func TestDaemonSetIsSafe(t *testing.T) {
 func (f *field) safe(rt *rapid.T) {
 	minReady := time.Duration(f.s.Spec.MinReadySeconds) * time.Second
 	should := 0
-	for _, yes := range f.nodes {
-		if yes {
+	for _, seating := range f.nodes {
+		if seating == workload.Wanted {
 			should++
 		}
 	}
 	serving := func() map[fleet.NodeName]bool {
 		nodes := map[fleet.NodeName]bool{}
 		for _, m := range f.members {
-			if f.nodes[m.Slot.Node] && workload.Count([]workload.Member{m}, minReady, f.now).Available == 1 {
+			if f.nodes[m.Slot.Node] == workload.Wanted && workload.Count([]workload.Member{m}, minReady, f.now).Available == 1 {
 				nodes[m.Slot.Node] = true
 			}
 		}

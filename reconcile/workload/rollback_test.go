@@ -458,7 +458,7 @@ func TestDaemonSetRollback(t *testing.T) {
 		f.rollback = true
 		f.push("v2").settle()
 		f.push("v3").settle()
-		f.nodes["c"] = true
+		f.nodes["c"] = workload.Wanted
 		f.bad["v3"] = true
 		f.settle().now = f.now.Add(time.Hour)
 		if f.settle(); f.out.Rollout.Bad != (fleet.Bad{}) {
