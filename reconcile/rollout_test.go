@@ -290,7 +290,8 @@ func (c *crowd) limits(in FleetInput, d Decision) {
 		if v.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType || scaled || v.Spec.Paused {
 			continue // a scaling takes in proportion, whatever serves, and so does a pause with another surge: Kubernetes does, too
 		}
-		if need := min(before-c.driven(in, d, object.ID), replicas-unavailable); available < need {
+		driven, preempted := c.driven(in, d, object.ID)
+		if need := min(before-driven, replicas-unavailable) - preempted; available < need {
 			c.t.Fatalf("%s: %d available, were %d, need %d\n%s", object.ID, available, before, need, c)
 		}
 	}
@@ -306,9 +307,9 @@ func (c *crowd) hampered(d Decision) bool {
 	return slices.ContainsFunc(append(slices.Clone(d.Next.Slots), c.stored.Slots...), func(s fleet.Slot) bool { return s.Node == "" })
 }
 
-// driven counts the pods of a Deployment that a taint, a drain or a more important pod has just driven from their nodes: no
-// rollout has a say in that.
-func (c *crowd) driven(in FleetInput, d Decision, id fleet.ObjectID) (n int32) {
+// driven counts the pods of a Deployment that a taint or a drain has just driven from their nodes, which its rollout knows of, and
+// those that more important pods took the place of when it had decided already: no rollout has a say in either.
+func (c *crowd) driven(in FleetInput, d Decision, id fleet.ObjectID) (driven, preempted int32) {
 	leaves := map[string]bool{}
 	for _, s := range d.Next.Slots {
 		leaves[s.UID] = s.Goal == fleet.Drain
@@ -319,12 +320,14 @@ func (c *crowd) driven(in FleetInput, d Decision, id fleet.ObjectID) (n int32) {
 		}
 		strained := slices.ContainsFunc(d.Next.Strains, func(t fleet.Strain) bool { return t.Node == s.Node })
 		drained := slices.ContainsFunc(in.Intents, func(i fleet.Intent) bool { return i.Verb == fleet.DrainNode && i.Object == nodeID(s.Node) })
-		preempted := slices.ContainsFunc(d.Notes, func(n fleet.Note) bool { return n.About == s.Pod.Object() && strings.HasPrefix(n.Text, "preempted") })
-		if strained || drained || preempted {
-			n++
+		switch {
+		case strained || drained:
+			driven++
+		case slices.ContainsFunc(d.Notes, func(n fleet.Note) bool { return n.About == s.Pod.Object() && strings.HasPrefix(n.Text, "preempted") }):
+			preempted++
 		}
 	}
-	return n
+	return driven, preempted
 }
 
 func (c *crowd) runsOn(a fleet.Assignment, owner fleet.ObjectID, node fleet.NodeName) (n int) {
