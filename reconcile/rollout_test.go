@@ -264,13 +264,6 @@ func (c *crowd) limits(in FleetInput, d Decision) {
 			return total, available
 		}
 		had, before := count(in.Previous.Slots)
-		for _, r := range in.Reports { // those that the store has forgotten
-			for i := range r.Pods {
-				if p := &r.Pods[i]; p.Controller == object.ID && !slices.ContainsFunc(in.Previous.Slots, func(s fleet.Slot) bool { return s.UID == p.UID }) {
-					had++
-				}
-			}
-		}
 		sized := int32(0) // what could not be made yet, no node being there, is made as it was sized then where the Deployment is held
 		for _, s := range in.Previous.Sets {
 			if s.Owner == object.ID {
@@ -278,6 +271,13 @@ func (c *crowd) limits(in FleetInput, d Decision) {
 			}
 		}
 		had = max(had, sized)
+		for _, r := range in.Reports { // those that the store has forgotten
+			for i := range r.Pods {
+				if p := &r.Pods[i]; p.Controller == object.ID && !slices.ContainsFunc(in.Previous.Slots, func(s fleet.Slot) bool { return s.UID == p.UID }) {
+					had++
+				}
+			}
+		}
 		total, available := count(d.Next.Slots)
 		replicas := *v.Spec.Replicas
 		surge, unavailable := workload.Fenceposts(v)

@@ -148,11 +148,9 @@ func Evict(m Member, budgets []*Budget) (ok bool, why string) {
 	if why != "" {
 		return false, why
 	}
-	if counts {
+	if counts && m.healthy() { // one that is not was none of those that may go: reckoned anew, as many may
 		b.Allowed--
-		if m.healthy() {
-			b.Healthy--
-		}
+		b.Healthy--
 	}
 	return true, ""
 }
