@@ -10,11 +10,12 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 LAB     := $(CURDIR)/scripts/lab
 LINT    := .cache/bin/golangci-lint-v2.15.0
 TIME    := 30s
+CHECKS  := 10000
 SEEDS   := 2000
 SEED    := 1
 FAULTS  := 1000
 
-.PHONY: help build build-arm64 test short golden sim chaos model bench fuzz fmt fmt-check lint tidy check demo clean
+.PHONY: help build build-arm64 test short golden sim histories chaos model bench fuzz fmt fmt-check lint tidy check demo clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +40,10 @@ sim: ## SEEDS simulated fleets with whatever may befall them, from seed SEED on,
 	scripts/repeatable ./agent .cache/sim.test
 	cd agent && ../.cache/sim.test -test.timeout 4h -test.run 'TestSim$$' -sim.seeds $(SEEDS) -sim.seed $(SEED)
 	go test ./agent -timeout 1h -run TestLargeFleet -v -sim.nodes 1000
+
+histories: ## CHECKS random inputs or histories for each property of the pure code, of which CI tries 100 (minutes)
+	grep -rl --include='*_test.go' pgregory.net/rapid fleet reconcile sources | xargs dirname | sort -u | \
+		xargs -I{} go test ./{} -timeout 4h -rapid.checks $(CHECKS)
 
 chaos: ## FAULTS random faults of three hosts, after which two never had an address at once
 	scripts/install-deps
