@@ -2,8 +2,8 @@ package etcd
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,6 +11,7 @@ import (
 
 	"github.com/skerry-dev/skerry/coord"
 	"github.com/skerry-dev/skerry/coord/coordtest"
+	"github.com/skerry-dev/skerry/internal/lab"
 )
 
 // patience is how long a test waits for what must come to pass.
@@ -18,12 +19,7 @@ const patience = 60 * time.Second
 
 func port(t testing.TB) string {
 	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return fmt.Sprintf("127.0.0.1:%d", lab.Port(t))
 }
 
 func logger(t testing.TB) *slog.Logger {

@@ -1,6 +1,6 @@
 // Package lab gives tests a real Podman that nobody else uses, images for it made on the spot, and registries.
 //
-// It works inside scripts/lab only, which `make test` puts around every test binary: there Podman's
+// But for Port it works inside scripts/lab only, which `make test` puts around every test binary: there Podman's
 // storage, networks, firewall, processes and /run belong to that one test binary and vanish with it.
 // Outside of it (`make short`, an editor, no root) each function that needs Podman skips the test and says why.
 //

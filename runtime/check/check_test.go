@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/internal/lab"
 	"github.com/skerry-dev/skerry/runtime/host"
 )
 
@@ -29,22 +30,14 @@ func ask(t *testing.T, number uint16) (int, string) {
 	return response.StatusCode, strings.TrimSpace(string(body))
 }
 
-// free is a port that nobody has.
-func free(t *testing.T) (net.Listener, uint16) {
-	t.Helper()
-	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", ":0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l, uint16(l.Addr().(*net.TCPAddr).Port)
-}
-
 func TestServe(t *testing.T) {
 	s := New(slog.New(slog.DiscardHandler))
 	web := fleet.ObjectID{Kind: fleet.KindService, Namespace: "shop", Name: "web"}
-	l, number := free(t)
-	l.Close()
-	taken, other := free(t)
+	number, other := lab.Port(t), lab.Port(t)
+	taken, err := new(net.ListenConfig).Listen(t.Context(), "tcp", fmt.Sprintf(":%d", other))
+	if err != nil {
+		t.Fatal(err)
+	}
 	check := func(ends int) fleet.HealthCheck { return fleet.HealthCheck{Service: web, Number: number, Ends: ends} }
 	if err := s.Serve(t.Context(), []fleet.HealthCheck{{Service: web, Number: other}, check(2)}); !errors.Is(err, host.ErrConflict) {
 		t.Errorf("a port that is taken: %v", err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/internal/lab"
 )
 
 // BenchmarkAgainstDirect goes to an end by way of a node port and directly, in turns on the loopback: with one long stream, with
@@ -77,7 +78,7 @@ func BenchmarkAgainstDirect(b *testing.B) {
 		}},
 	} {
 		b.Run(load.name, func(b *testing.B) {
-			p, number := begin(b), free(b)
+			p, number := begin(b), lab.Port(b)
 			serve(b, p, load.front(number, load.end))
 			var direct, proxied, ratio []float64
 			rate := func(at string) float64 {

@@ -3,20 +3,18 @@ package proxy
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/internal/lab"
 )
 
 // patience is for what should come at once, and whose absence fails a test.
@@ -47,31 +45,6 @@ func tcp(number uint16, ends ...fleet.End) fleet.Front {
 
 func udp(number uint16, ends ...fleet.End) fleet.Front {
 	return fleet.Front{Service: id("web"), Protocol: corev1.ProtocolUDP, Number: number, Ends: ends}
-}
-
-// nextPort is below the numbers that the kernel gives to sockets which ask for none. It begins elsewhere in each process and only goes
-// up, so that no two tests meet.
-var nextPort atomic.Int64
-
-// free is a port that nobody has, of TCP and UDP.
-func free(t testing.TB) uint16 {
-	t.Helper()
-	for range 10_000 {
-		number := uint16(20_000 + (int64(os.Getpid())*101+nextPort.Add(1))%10_000)
-		at := fmt.Sprintf(":%d", number)
-		l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", at)
-		if err != nil {
-			continue
-		}
-		u, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", at)
-		_ = l.Close()
-		if err == nil {
-			_ = u.Close()
-			return number
-		}
-	}
-	t.Fatal("no port is free")
-	return 0
 }
 
 func local(number uint16) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(int(number))) }
@@ -114,7 +87,7 @@ func named(t testing.TB, name string) fleet.End {
 
 // refusing is an end where nobody is.
 func refusing(t testing.TB) fleet.End {
-	return fleet.End{Addr: netip.MustParseAddr("127.0.0.1"), Port: free(t)}
+	return fleet.End{Addr: netip.MustParseAddr("127.0.0.1"), Port: lab.Port(t)}
 }
 
 func dial(t testing.TB, network, at string) net.Conn {

@@ -16,13 +16,14 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/internal/lab"
 	"github.com/skerry-dev/skerry/runtime/host"
 )
 
 // TestNodePortsAlone are served: neither addresses nor SCTP.
 func TestNodePortsAlone(t *testing.T) {
 	p, end := begin(t), named(t, "a")
-	served, address, sctp := tcp(free(t), end), tcp(free(t), end), tcp(free(t), end)
+	served, address, sctp := tcp(lab.Port(t), end), tcp(lab.Port(t), end), tcp(lab.Port(t), end)
 	address.Addr = netip.MustParseAddr("127.0.0.1")
 	sctp.Protocol = corev1.ProtocolSCTP
 	serve(t, p, served, sctp, address)
@@ -41,7 +42,7 @@ func TestNodePortsAlone(t *testing.T) {
 
 // TestBothFamilies of clients reach ends of both.
 func TestBothFamilies(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	for _, at := range []string{"127.0.0.1:0", "[::1]:0"} {
 		serve(t, p,
 			tcp(number, accepting(t, at, func(c *net.TCPConn) { _, _ = io.WriteString(c, "a") })),
@@ -61,7 +62,7 @@ func TestBothFamilies(t *testing.T) {
 // TestTakenPort is named, stops no other, and is served when it is free.
 func TestTakenPort(t *testing.T) {
 	for _, network := range []string{"tcp", "udp"} {
-		p, taken, other := begin(t), free(t), free(t)
+		p, taken, other := begin(t), lab.Port(t), lab.Port(t)
 		var holder io.Closer
 		var err error
 		front := tcp(taken, named(t, "a"))
@@ -99,7 +100,7 @@ func TestTakenPort(t *testing.T) {
 
 // TestChangesUnderLoad: whatever becomes of the ends, of the Service and of other ports, everybody who comes is served.
 func TestChangesUnderLoad(t *testing.T) {
-	p, number, other := begin(t), free(t), free(t)
+	p, number, other := begin(t), lab.Port(t), lab.Port(t)
 	a, b, none := named(t, "a"), named(t, "b"), refusing(t)
 	serve(t, p, tcp(number, a))
 	ctx, stop := context.WithCancel(t.Context())
@@ -137,7 +138,7 @@ func TestChangesUnderLoad(t *testing.T) {
 
 // TestUnderWay: a connection goes on when its end, and then its port, is wanted no more.
 func TestUnderWay(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	serve(t, p, tcp(number, named(t, "a")))
 	c := dial(t, "tcp", local(number))
 	echo := func(text string) {
@@ -170,7 +171,7 @@ func TestUnderWay(t *testing.T) {
 
 // TestStickyClientStays with its end, over TCP and UDP, until that is gone.
 func TestStickyClientStays(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	stay := func(f fleet.Front) fleet.Front {
 		f.Sticky = time.Hour
 		return f
@@ -220,7 +221,7 @@ func TestClose(t *testing.T) {
 			f(ctx)
 		})
 	}
-	number, slow := free(t), free(t)
+	number, slow := lab.Port(t), lab.Port(t)
 	serve(t, p, tcp(number, named(t, "a")), tcp(slow, deaf(t)), udp(number, answering(t, "127.0.0.1:0", "a")))
 	talking, waiting, flow := dial(t, "tcp", local(number)), dial(t, "tcp", local(slow)), dial(t, "udp", local(number))
 	if name, err := who(talking); name != "a" {

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/internal/lab"
 )
 
 // deaf is an end to which no connection comes about: its queue is full and nobody takes from it.
@@ -37,7 +38,7 @@ func deaf(t testing.TB) fleet.End {
 
 // TestAnotherEnd is tried when one refuses or does not answer.
 func TestAnotherEnd(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	p.limits.dial = 250 * time.Millisecond
 	sticky := tcp(number, named(t, "a"), refusing(t), refusing(t), deaf(t))
 	sticky.Sticky = time.Hour
@@ -53,7 +54,7 @@ func TestAnotherEnd(t *testing.T) {
 
 // TestNobodyServes: who comes is reset.
 func TestNobodyServes(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	rejecting, dropping := tcp(number), tcp(number)
 	rejecting.Verdict, dropping.Verdict = fleet.Reject, fleet.Drop
 	for name, f := range map[string]fleet.Front{"reject": rejecting, "drop": dropping, "ends that refuse": tcp(number, refusing(t), refusing(t))} {
@@ -75,7 +76,7 @@ func noise(t testing.TB, n int) []byte {
 
 // TestOneSideSaysAll, and the other goes on for as long as it likes.
 func TestOneSideSaysAll(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	question, answer := noise(t, 5<<20), noise(t, 7<<20)
 	heard := make(chan []byte, 1)
 	ask := func(c *net.TCPConn) {
@@ -109,7 +110,7 @@ func TestOneSideSaysAll(t *testing.T) {
 
 // TestReset of one side is one for the other.
 func TestReset(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	errs := make(chan error, 1)
 	hear := func(c *net.TCPConn) {
 		_ = c.SetDeadline(time.Now().Add(patience))
@@ -136,7 +137,7 @@ func TestReset(t *testing.T) {
 // TestResetIsNoEnd: an end that is reset while there is something to say to it was not heard to its end, and the client must not
 // think so. At times it is the one who writes to the end to whom the kernel tells.
 func TestResetIsNoEnd(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	part, full := noise(t, 1<<20), make(chan bool)
 	serve(t, p, tcp(number, accepting(t, "127.0.0.1:0", func(c *net.TCPConn) {
 		_, _ = c.Write(part[:100])

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/skerry-dev/skerry/fleet"
+	"github.com/skerry-dev/skerry/internal/lab"
 )
 
 // doorOf is the door of a port of UDP.
@@ -30,7 +31,7 @@ func (d *udpDoor) flowOf(client net.Conn) (*flow, int) {
 
 // TestFlowStays with one end, and another client's may be with another.
 func TestFlowStays(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	serve(t, p, udp(number, answering(t, "127.0.0.1:0", "a"), answering(t, "127.0.0.1:0", "b")))
 	names := map[string]int{}
 	for range 20 {
@@ -50,7 +51,7 @@ func TestFlowStays(t *testing.T) {
 
 // TestFlowFollowsEnds: it stays with an end that stays, and has another at once when that is gone.
 func TestFlowFollowsEnds(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	a, b := answering(t, "127.0.0.1:0", "a"), answering(t, "127.0.0.1:0", "b")
 	c := dial(t, "udp", local(number))
 	for i, step := range []struct {
@@ -81,7 +82,7 @@ func TestFlowFollowsEnds(t *testing.T) {
 
 // TestFlowToNobody is dropped in silence, and served when somebody is there.
 func TestFlowToNobody(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	serve(t, p, udp(number))
 	c := dial(t, "udp", local(number))
 	if _, err := c.Write([]byte("lost")); err != nil {
@@ -97,7 +98,7 @@ func TestFlowToNobody(t *testing.T) {
 
 // TestFlowThatIsRefused ends, so that the client's next datagram may come to another end.
 func TestFlowThatIsRefused(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	u, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +135,7 @@ func TestUntil(t *testing.T) {
 
 // TestIdleFlowEnds, and the next datagram begins another one; what is said keeps it alive, from either side.
 func TestIdleFlowEnds(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	p.limits.silent, p.limits.idle = 20*time.Millisecond, time.Hour
 	mute, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", "127.0.0.1:0")
 	if err != nil {
@@ -186,7 +187,7 @@ func TestIdleFlowEnds(t *testing.T) {
 
 // TestFlowsAreBounded: the one in which nothing was said for the longest time goes.
 func TestFlowsAreBounded(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	p.limits.flows = 3
 	serve(t, p, udp(number, answering(t, "127.0.0.1:0", "a")))
 	d := doorOf(p, number)
@@ -213,7 +214,7 @@ func TestFlowsAreBounded(t *testing.T) {
 
 // TestAnswersComeFromWhereItWasAsked, or a client would not take them. One that asks at two addresses has two flows.
 func TestAnswersComeFromWhereItWasAsked(t *testing.T) {
-	p, number := begin(t), free(t)
+	p, number := begin(t), lab.Port(t)
 	serve(t, p, udp(number, answering(t, "127.0.0.1:0", "a")))
 	for from, asked := range map[string][]string{"127.0.0.1:0": {"127.0.0.1", "127.0.0.2", "127.1.2.3"}, "[::1]:0": {"::1"}} {
 		u, err := new(net.ListenConfig).ListenPacket(t.Context(), "udp", from)
