@@ -215,7 +215,7 @@ func TestFleetTrouble(t *testing.T) {
 		revision := q.push(map[string]string{"third.yaml": deployment("third", 2, lab.TestImage+":1", "")})
 		// Its agent may end for want of room. Then what is new may be meant for it, and wait until it is given up for lost with all that it has.
 		q.until(other, "another has decided, or says why nobody does", func(s api.Status) bool {
-			return exited(leader) || s.Sources[0].Revision == revision && workloadReady(s, "third") == 2 || strings.Contains(q.must(other, "status"), "no space left")
+			return s.Sources[0].Revision == revision && (exited(leader) || workloadReady(s, "third") == 2) || strings.Contains(q.must(other, "status"), "no space left")
 		})
 		leader.FreeDisk()
 		if exited(leader) {

@@ -285,13 +285,21 @@ func (w *spread) keep(ds *appsv1.DaemonSet) {
 			continue
 		}
 		w.single(s)
-		switch {
-		case len(s.old) == 0 || len(s.fresh) == 0:
-		case w.available(s.fresh[0]) || !w.available(s.old[0]):
-			w.drain(s.old[0])
-		case surge == 0:
-			w.drain(s.fresh[0])
+		if len(s.old) > 0 && len(s.fresh) > 0 && (surge == 0 || !w.oldServes(s)) {
+			w.settlePair(s)
 		}
+	}
+}
+
+// oldServes reports whether of an old and a new pod on a node the old one alone serves.
+func (w *spread) oldServes(s *seat) bool { return w.available(s.old[0]) && !w.available(s.fresh[0]) }
+
+// settlePair leaves one of an old and a new pod to a node: what serves is not given up for what does not.
+func (w *spread) settlePair(s *seat) {
+	if w.oldServes(s) {
+		w.drain(s.fresh[0])
+	} else {
+		w.drain(s.old[0])
 	}
 }
 
@@ -302,12 +310,12 @@ func (w *spread) replace(unavailable int32) {
 	for _, node := range w.nodes {
 		s := w.byNode[node]
 		switch {
-		case len(s.old) > 0 && len(s.fresh) > 0 && w.available(s.old[0]) && !w.available(s.fresh[0]):
-			w.drain(s.fresh[0]) // left from an update with surge: what serves is not given up for what does not
-		case len(s.fresh) > 0:
-			if len(s.old) > 0 {
-				w.drain(s.old[0])
+		case len(s.old) > 0 && len(s.fresh) > 0: // left from an update with surge
+			if !w.available(s.old[0]) && !w.available(s.fresh[0]) {
+				missing++
 			}
+			w.settlePair(s)
+		case len(s.fresh) > 0:
 			if !w.available(s.fresh[0]) {
 				missing++
 			}

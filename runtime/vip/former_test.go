@@ -22,23 +22,13 @@ func led(t *testing.T, ns, own string) {
 	in(ns, func() {
 		l, err := net.Listen("tcp4", netip.AddrPortFrom(netip.MustParseAddr(own), number).String()) //nolint:noctx // it is closed
 		must(t, err)
-		t.Cleanup(func() { _ = l.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
+		accept(t, l, func(c net.Conn) {
+			for lines := bufio.NewScanner(c); lines.Scan(); {
+				if _, err := fmt.Fprintln(c, ns); err != nil {
 					return
 				}
-				t.Cleanup(func() { _ = c.Close() })
-				go func() {
-					for lines := bufio.NewScanner(c); lines.Scan(); {
-						if _, err := fmt.Fprintln(c, ns); err != nil {
-							return
-						}
-					}
-				}()
 			}
-		}()
+		})
 	})
 	run(t, "ip netns exec "+ns+" nft add table ip led")
 	run(t, "ip netns exec "+ns+" nft add chain ip led in { type nat hook prerouting priority dstnat ; }")

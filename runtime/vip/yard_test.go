@@ -130,6 +130,21 @@ var freebind = net.ListenConfig{Control: func(network, _ string, c syscall.RawCo
 	return err
 }}
 
+// accept hands each connection to a listener to a function of its own, until the test ends.
+func accept(t testing.TB, l net.Listener, serve func(net.Conn)) {
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { _ = c.Close() })
+			go serve(c)
+		}
+	}()
+}
+
 // answer has a host answer each datagram with what is in it and the host's name, and write to who connects, all the time.
 func answer(t testing.TB, ns string) {
 	t.Helper()
@@ -154,23 +169,13 @@ func answer(t testing.TB, ns string) {
 			}()
 			l, err := freebind.Listen(t.Context(), "tcp"+family, netip.AddrPortFrom(a, port).String())
 			must(t, err)
-			t.Cleanup(func() { _ = l.Close() })
-			go func() {
-				for {
-					c, err := l.Accept()
-					if err != nil {
+			accept(t, l, func(c net.Conn) {
+				for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
+					if _, err := c.Write([]byte(ns)); err != nil {
 						return
 					}
-					t.Cleanup(func() { _ = c.Close() })
-					go func() {
-						for tick := time.NewTicker(5 * time.Millisecond); ; <-tick.C {
-							if _, err := c.Write([]byte(ns)); err != nil {
-								return
-							}
-						}
-					}()
 				}
-			}()
+			})
 		})
 	}
 }
