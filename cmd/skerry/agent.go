@@ -134,19 +134,21 @@ func (o *options) agent(ctx context.Context, verbose bool) error {
 	for ctx.Err() == nil && err == nil {
 		err = d.life(ctx, again, ready)
 	}
-	if cause := context.Cause(ctx); err == nil && !errors.Is(cause, context.Canceled) {
+	cause := context.Cause(ctx)
+	retired := errors.Is(cause, errRetired)
+	if err == nil && !retired && !errors.Is(cause, context.Canceled) {
 		err = cause
 	}
 	_ = notify(systemd, "STOPPING=1")
 	cancel(nil)
 	servers.Wait()
-	if errors.Is(err, errRetired) {
-		err = errors.Join(memory.close(), c.forgetFleet())
+	err = errors.Join(err, memory.close())
+	if retired {
+		err = errors.Join(err, c.forgetFleet())
 		c.leaveNetwork(context.WithoutCancel(ctx), log)
 		log.Info("this node has left its fleet: the agent ends")
 		return err
 	}
-	err = errors.Join(err, memory.close())
 	log.Info("agent ended; containers run on")
 	return err
 }
@@ -179,6 +181,9 @@ func (h *handler) set(now http.Handler) { h.now.Store(&now) }
 func (d *daemon) life(ctx context.Context, again <-chan struct{}, ready func()) error {
 	p, err := d.config.build(ctx, d.memory, wiring{follow: true, act: true, metrics: d.metrics, log: d.log})
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was ended before it began: what could not be asked any more is no fault
+		}
 		return err
 	}
 	health := api.Health(p.Agent, promhttp.HandlerFor(d.registry, promhttp.HandlerOpts{}))

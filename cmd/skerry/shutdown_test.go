@@ -112,3 +112,30 @@ func TestLifeEndsByItself(t *testing.T) {
 		t.Error("it does not end")
 	}
 }
+
+// TestEndsBeforeItBegan: a node that leaves its fleet while its agent begins anew has left it, and what the agent could not ask any more is
+// no fault.
+func TestEndsBeforeItBegan(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "podman.sock")
+	l, err := new(net.ListenConfig).Listen(t.Context(), "unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() { // it is asked, and never answers
+		if c, err := l.Accept(); err == nil {
+			defer c.Close()
+			cancel(errRetired)
+			<-t.Context().Done()
+		}
+	}()
+	d := &daemon{log: slog.New(slog.DiscardHandler)}
+	d.config.Podman.Socket = "unix://" + socket
+	if err := d.life(ctx, nil, func() {}); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	if ctx.Err() == nil {
+		t.Error("nobody asked Podman")
+	}
+}
