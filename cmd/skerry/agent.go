@@ -255,15 +255,29 @@ func (c config) listen(ctx context.Context) ([]net.Listener, error) {
 	return []net.Listener{socket, network}, nil
 }
 
-// serve serves until ctx ends. Streams end with ctx, too.
+// answerTime is how long requests that are under way when the agent ends may take for their answer.
+const answerTime = time.Second
+
+// serve serves until ctx ends. Streams end with ctx, too; whoever asked for the end is answered yet.
 func serve(ctx context.Context, l net.Listener, handler http.Handler) error {
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second,
 		BaseContext: func(net.Listener) context.Context { return ctx },
 	}
-	stop := context.AfterFunc(ctx, func() { server.Close() })
-	defer stop()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	over := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(over)
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTime)
+		defer cancel()
+		if server.Shutdown(bounded) != nil {
+			server.Close()
+		}
+	})
+	err := server.Serve(l)
+	if !stop() {
+		<-over
+	}
+	if !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

@@ -139,3 +139,35 @@ func TestEndsBeforeItBegan(t *testing.T) {
 		t.Error("nobody asked Podman")
 	}
 }
+
+// TestLastAnswer: who asks for something that ends the agent, such as node leave, is answered.
+func TestLastAnswer(t *testing.T) {
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	served := make(chan error, 1)
+	go func() {
+		served <- serve(ctx, l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			cancel()
+			if _, err := l.Accept(); err == nil { // nobody is let in any more: the end has begun
+				t.Error("somebody came in")
+			}
+			w.WriteHeader(http.StatusNoContent)
+		}))
+	}()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+l.Addr().String(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if err := <-served; err != nil || answer.StatusCode != http.StatusNoContent {
+		t.Errorf("%d, %v", answer.StatusCode, err)
+	}
+}
